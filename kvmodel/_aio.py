@@ -1,0 +1,69 @@
+"""All of asyncio that the layers above the drivers use, in one place.
+
+Nothing else above the drivers imports asyncio, so that a synchronous twin can be made by replacing this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import AbstractEventLoop, CancelledError, Future, Lock, get_running_loop, sleep
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from kvmodel.errors import TimedOut
+
+__all__ = [
+    "CancelledError",
+    "Future",
+    "Lock",
+    "Loop",
+    "TaskSet",
+    "before",
+    "get_running_loop",
+    "give_way",
+    "sleep",
+]
+
+Loop = AbstractEventLoop
+T = TypeVar("T")
+
+
+async def give_way() -> None:
+    """Let other tasks run once."""
+    await sleep(0)
+
+
+async def before(awaitable: Awaitable[T], seconds: float, *, store: str) -> T:
+    """Await for at most ``seconds``. Raises ``TimedOut``: for waits in which nothing was sent, or a read."""
+    try:
+        async with asyncio.timeout(max(seconds, 0)):
+            return await awaitable
+    except TimeoutError as error:
+        if isinstance(error, TimedOut):
+            raise
+        raise TimedOut("no answer in time: raise the timeout, or look at the store's load", store=store) from error
+
+
+class TaskSet:
+    """Background tasks with an owner: they end when it does, none outlives it."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that handles its own errors."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Cancel what still runs, and wait for its end."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def call_soon(function: Callable[[], None]) -> None:
+    """Call a function at the end of this turn of the event loop."""
+    asyncio.get_running_loop().call_soon(function)

@@ -1,0 +1,154 @@
+"""A model on one connection: its schema, its table there, and how it is read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from kvmodel.drivers.base import Absent, Driver, Key, Reverse, Row, Slice
+from kvmodel.drivers.formats.codec import ByteCodec, compile_codec
+from kvmodel.errors import Unsupported
+
+if TYPE_CHECKING:
+    from kvmodel.database import Connection
+    from kvmodel.model import Model
+    from kvmodel.schema import Schema
+
+__all__ = ["Bound"]
+
+M = TypeVar("M", bound="Model")
+
+
+class Bound(Generic[M]):
+    """A model's schema, bound to a connection and a namespace."""
+
+    __slots__ = (
+        "_order",
+        "connection",
+        "driver",
+        "in_place",
+        "load",
+        "loop",
+        "make_key",
+        "now",
+        "peek",
+        "ready",
+        "schema",
+        "table",
+    )
+
+    def __init__(self, schema: Schema, connection: Connection, namespace: tuple[str, ...]) -> None:
+        self.schema = schema
+        self.connection = connection
+        self.table = schema.make_table(namespace)
+        self.driver: Driver = connection.driver
+        self.loop = connection.loop
+        self.now = connection.now
+        self.make_key = schema.make_key
+        self.load = cast("type[object]", schema.load)
+        self.peek = connection.driver.peek
+        self.in_place = connection.driver.capabilities.reads_in_place
+        self.ready = False
+        self._order: ByteCodec | None = None
+
+    # --- time ---
+
+    def until(self) -> float:
+        """When an operation that starts now has to be over, on the monotonic clock."""
+        return self.connection.until()
+
+    def default_deadline(self) -> int | None:
+        """The deadline of a new record that is given none."""
+        default = self.schema.expires_in
+        return None if default is None else self.now() + default // timedelta(microseconds=1)
+
+    # --- getting ready ---
+
+    async def prepared(self) -> None:
+        """Make the table ready in the store, once. Raises ``Closed`` where the connection can't be used here."""
+        self.connection.check_usable()
+        if not self.ready:
+            if self.connection.prepares:
+                await self.prepare()
+            else:
+                self.ready = True
+
+    async def prepare(self) -> None:
+        """Make the table ready, whatever the connection's ``prepare`` option says."""
+        async with self.connection.preparing:
+            if not self.ready:
+                await self.driver.prepare(self.table, now=self.now(), until=self.until())
+                self.ready = True
+
+    # --- reading ---
+
+    async def read(self, key: Key, *, values: bool = True) -> Row | Absent:
+        """Read one record; concurrent calls travel together where the store takes several keys at once."""
+        await self.prepared()
+        if self.in_place and values:
+            return self.peek(self.table, key, self.now())
+        if self.driver.capabilities.max_read_batch > 1 and not self.in_place and values:
+            return await self.connection.batcher.read(self, key)
+        rows = await self.driver.read(self.table, [key], values=values, now=self.now(), until=self.until())
+        return rows[0]
+
+    async def read_many(self, keys: Sequence[Key]) -> list[Row | Absent]:
+        """Read records by key, in the order asked, in as few requests as the store allows."""
+        await self.prepared()
+        until = self.until()
+        size = max(self.driver.capabilities.max_read_batch, 1)
+        if self.in_place:
+            size = 1024
+        found: list[Row | Absent] = []
+        for start in range(0, len(keys), size):
+            found += await self.driver.read(self.table, keys[start : start + size], now=self.now(), until=until)
+        return found
+
+    # --- order ---
+
+    @property
+    def order(self) -> ByteCodec:
+        """The order of this table's keys as bytes, whatever the store itself keeps."""
+        if self._order is None:
+            plain = self.table
+            self._order = compile_codec(
+                type(plain)(name=plain.name, partition=plain.partition, clustering=plain.clustering, values=()), store=""
+            )
+        return self._order
+
+    def within(self, slice: Slice, key: Key) -> bool:
+        """Whether a slice reaches a key."""
+        start, stop = self.order.bounds(slice)
+        return start <= self.order.encode_key(key) < stop
+
+    # --- what the store can do ---
+
+    def require_range(self, slice: Slice, *, allow_costly: bool = False) -> None:
+        """Raise ``Unsupported`` unless the store can answer a slice, in its order and direction."""
+        capabilities = self.driver.capabilities
+        if slice.partition is None and not capabilities.scan_table:
+            raise Unsupported(
+                "this store can't read a whole table: range over its partitions one by one",
+                table=self.table.name,
+                store=capabilities.store,
+            )
+        if slice.partition is not None and not capabilities.ordered:
+            raise Unsupported(
+                "this store keeps no order, so it has no ranges: get records by key, or choose an ordered store",
+                table=self.table.name,
+                store=capabilities.store,
+            )
+        if slice.reverse and capabilities.reverse is Reverse.COSTLY and not allow_costly:
+            raise Unsupported(
+                "this store reads the whole slice to answer it backwards: declare clustering_key(descending=True), "
+                "or say allow_costly=True",
+                table=self.table.name,
+                store=capabilities.store,
+            )
+        if slice.reverse and capabilities.reverse is Reverse.NONE:
+            raise Unsupported(
+                "this store can't be read backwards: declare clustering_key(descending=True) instead",
+                table=self.table.name,
+                store=capabilities.store,
+            )

@@ -1,0 +1,140 @@
+"""Generate what a schema does for every record: make and take keys, dump and load objects.
+
+The functions are source, compiled once for each model. Each tries the usual case in line and leaves the rest, errors
+above all, to plain functions of the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kvmodel._compile import compile_function
+from kvmodel._state import State, Status, set_state
+from kvmodel.fields.base import cause_of
+from kvmodel.fields.members import Member, arguments, dump_lines, dump_result, indent, load_lines, names_of
+from kvmodel.fields.scalars import GUARD_NAMES
+
+if TYPE_CHECKING:
+    from kvmodel.schema import KeyMember, Schema
+
+
+def _key_guard(members: Sequence[KeyMember]) -> str | None:
+    guards = [member.codec.guard for member in members]
+    if None in guards:
+        return None
+    return " and ".join(f"({guard.format(v=f'k{index}')})" for index, guard in enumerate(guards) if guard) or "True"
+
+
+def _names(members: Sequence[KeyMember]) -> str:
+    return ", ".join(f"k{index}" for index in range(len(members)))
+
+
+def generate_make(schema: Schema, members: Sequence[KeyMember], name: str) -> Callable[..., Any]:
+    """Make the function from a user's arguments to (a leading part of) a key."""
+    guard = _key_guard(members)
+    lines = [f"def {name}(*parts):"]
+    if guard is not None:
+        lines += [f"    if len(parts) == {len(members)}:"]
+        lines += [f"        {_names(members)}, = parts"] if members else []
+        lines += [f"        if {guard}:", "            return parts"]
+    lines += ["    return convert(parts)"]
+
+    def convert(parts: tuple[Any, ...]) -> Any:
+        return schema.convert_key(parts, members)
+
+    return compile_function(name, lines, {**GUARD_NAMES, "convert": convert}, f"{schema.model_name}.{name}")
+
+
+def generate_key_of(schema: Schema) -> Callable[..., Any]:
+    """Make the function from an object to its key."""
+    guard = _key_guard(schema.key_members)
+    lines = ["def key_of(obj):"]
+    lines += [f"    k{index} = obj.{member.name}" for index, member in enumerate(schema.key_members)]
+    parts = f"({_names(schema.key_members)},)"
+    if guard is not None:
+        lines += [f"    if {guard}:", f"        return {parts}"]
+    lines += [f"    return convert({parts})"]
+
+    def convert(parts: tuple[Any, ...]) -> Any:
+        return schema.convert_key(parts, schema.key_members)
+
+    return compile_function("key_of", lines, {**GUARD_NAMES, "convert": convert}, f"{schema.model_name}.key_of")
+
+
+def generate_dump(schema: Schema) -> Callable[..., Any]:
+    """Make the function from an object to its stored values."""
+    members = schema.value_members
+    lines = [
+        "def dump(obj):",
+        "    try:",
+        *indent(dump_lines(members), 2),
+        f"        values = {dump_result(members)}",
+        "        state = getattr(obj, '_kv_state', None)",
+        "        if state is not None and state[4] is not None:",
+        "            return merge(values, state[4])",
+        "        return values",
+        "    except Exception as error:",
+        "        raise dump_failed(error, obj) from cause_of(error)",
+    ]
+    names = {**names_of(members), "merge": schema.merge, "dump_failed": schema.dump_failed, "cause_of": cause_of}
+    return compile_function("dump", lines, names, f"{schema.model_name}.dump")
+
+
+def generate_load(schema: Schema) -> Callable[..., Any]:
+    """Make the function from a row to an object."""
+    values = schema.value_members
+    noting = any(member.codec.holds_objects for member in values)
+    variables = {member.name: f"v{index}" for index, member in enumerate(values)}
+    variables |= {member.name: f"k{index}" for index, member in enumerate(schema.key_members)}
+    ordered: list[tuple[str, Member]] = [(variables[member.name], member) for member in schema.constructor]
+    late = [(variable, member) for variable, member in ordered if not member.init]
+    body = [
+        f"{_names(schema.key_members)}, = key",
+        *_restore_lines(schema.key_members),
+        f"if number != {schema.number}:",
+        "    values = upgrade(values, number)",
+        *(["note = []"] if noting else []),
+        *load_lines(values, "note" if noting else "None"),
+        f"obj = model({arguments(ordered)})",
+        *(
+            line
+            for variable, member in late
+            for line in (f"if {variable} is not MISSING:", f"    set_attribute(obj, {member.name!r}, {variable})")
+        ),
+    ]
+    unknown = f"len(values) != {len(values)}" + (" or note" if noting else "")
+    lines = [
+        "def load(row):",
+        "    key, values, version, expires_at, number = row",
+        "    try:",
+        *indent(body, 2),
+        f"        raw = keep(values, {'note' if noting else 'None'}) if {unknown} else None",
+        "    except Exception as error:",
+        "        raise load_failed(error, key) from cause_of(error)",
+        "    set_state(obj, new(State, (LOADED, key, version, expires_at, raw)))",
+        "    return obj",
+    ]
+    names = {
+        **names_of(values),
+        **{f"restore_{index}": member.restore for index, member in enumerate(schema.key_members)},
+        "model": schema.model,
+        "upgrade": schema.upgrade,
+        "keep": schema.keep,
+        "load_failed": schema.load_failed,
+        "cause_of": cause_of,
+        "set_state": set_state,
+        "set_attribute": object.__setattr__,
+        "new": tuple.__new__,
+        "State": State,
+        "LOADED": Status.LOADED,
+    }
+    return compile_function("load", lines, names, f"{schema.model_name}.load")
+
+
+def _restore_lines(members: Sequence[KeyMember]) -> list[str]:
+    return [
+        f"k{index} = restore_{index}(k{index})"
+        for index, member in enumerate(members)
+        if member.codec.restore is not None
+    ]

@@ -1,0 +1,1 @@
+"""Formats for stores that hold bytes or text: what keys, records and the catalogue look like there."""

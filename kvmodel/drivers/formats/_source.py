@@ -1,0 +1,38 @@
+"""Functions that are written for one table, and stay visible: their source is in the line cache, so that a traceback
+shows the line that failed."""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+from collections.abc import Mapping, Sequence
+from types import FunctionType
+from typing import Final
+
+__all__ = ["compile_function", "quoted"]
+
+_serial: Final = itertools.count(1)
+
+
+def quoted(value: object) -> str:
+    """Write a constant as source that evaluates to it."""
+    return repr(value)
+
+
+def compile_function(name: str, lines: Sequence[str], scope: Mapping[str, object], origin: str) -> FunctionType:
+    """Compile one function and register its source.
+
+    Args:
+        name: The function's name in ``lines``.
+        lines: Its source.
+        scope: The names that it uses.
+        origin: What it was written for, for the file name that tracebacks show.
+    """
+    source = "\n".join(lines) + "\n"
+    filename = f"<kvmodel {name} of {origin} #{next(_serial)}>"
+    namespace: dict[str, object] = dict(scope)
+    exec(compile(source, filename, "exec"), namespace)
+    function = namespace[name]
+    assert isinstance(function, FunctionType)
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    return function

@@ -1,0 +1,112 @@
+"""Refusals that follow from a driver's capabilities alone: what it denies, it denies before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+from kvmodel.drivers.base import (
+    ANYTHING,
+    Atomicity,
+    Capabilities,
+    Check,
+    CheckRange,
+    Delete,
+    Expiry,
+    Key,
+    Mutation,
+    Put,
+    Reverse,
+    Slice,
+    Table,
+)
+from kvmodel.errors import TooLarge, Unsupported
+
+__all__ = ["refuse_slice", "refuse_write"]
+
+Scope = Callable[[Table, Key], Hashable]
+
+
+def refuse_slice(capabilities: Capabilities, table: Table, slice: Slice) -> None:
+    """Raise ``Unsupported`` for a slice that the store cannot read."""
+    if slice.partition is None:
+        if not capabilities.scan_table:
+            raise Unsupported(
+                "this store cannot read a whole table: read one partition with range(...)",
+                table=table.name,
+                store=capabilities.store,
+            )
+    elif not capabilities.ordered:
+        raise Unsupported(
+            "this store does not keep records in order, so it has no ranges: get_many(keys) reads what you can name",
+            table=table.name,
+            store=capabilities.store,
+        )
+    if slice.reverse and capabilities.reverse is Reverse.NONE:
+        raise Unsupported(
+            "this store cannot read backwards: declare the clustering key with descending=True",
+            table=table.name,
+            store=capabilities.store,
+        )
+
+
+def refuse_write(capabilities: Capabilities, scope: Scope, mutations: Sequence[Mutation], atomic: bool) -> None:
+    """Raise ``Unsupported`` or ``TooLarge`` for a write that the store cannot do."""
+    for mutation in mutations:
+        _refuse_mutation(capabilities, mutation)
+    if atomic:
+        _refuse_atomic(capabilities, scope, mutations)
+
+
+def _refuse_mutation(capabilities: Capabilities, mutation: Mutation) -> None:
+    table = mutation.table.name
+    if isinstance(mutation, CheckRange):
+        if not capabilities.range_checks:
+            raise Unsupported(
+                "this store cannot check a range at commit: read it with .unchecked(), or outside the unit of work",
+                table=table,
+                store=capabilities.store,
+            )
+        return
+    if not capabilities.conditional and mutation.expect is not ANYTHING:
+        raise Unsupported(
+            "this store has no conditional writes: save(force=True) and delete by key need none",
+            table=table,
+            key=mutation.key,
+            store=capabilities.store,
+        )
+    if capabilities.expiry is Expiry.NONE and isinstance(mutation, Put) and mutation.expires_at is not None:
+        raise Unsupported(
+            "this store cannot let records expire: save them without a deadline",
+            table=table,
+            key=mutation.key,
+            store=capabilities.store,
+        )
+
+
+def _refuse_atomic(capabilities: Capabilities, scope: Scope, mutations: Sequence[Mutation]) -> None:
+    if capabilities.atomicity is not Atomicity.STORE and len({_scope_of(scope, each) for each in mutations}) > 1:
+        reach = "one record" if capabilities.atomicity is Atomicity.RECORD else "the records of one partition"
+        raise Unsupported(
+            f"an atomic write to this store reaches {reach}: split the unit of work, or use db.batch()",
+            store=capabilities.store,
+        )
+    changes = sum(isinstance(mutation, (Put, Delete)) for mutation in mutations)
+    _refuse_count(capabilities.max_atomic_changes, changes, "changes more records", capabilities.store)
+    checks = sum(isinstance(each, (Check, CheckRange)) or each.expect is not ANYTHING for each in mutations)
+    _refuse_count(capabilities.max_atomic_checks, checks, "relies on more records", capabilities.store)
+
+
+def _refuse_count(limit: int | None, count: int, does: str, store: str) -> None:
+    if limit is not None and count > limit:
+        raise TooLarge(
+            f"this atomic write {does} than the store takes at once: split the unit of work",
+            size=count,
+            limit=limit,
+            store=store,
+        )
+
+
+def _scope_of(scope: Scope, mutation: Mutation) -> Hashable:
+    if isinstance(mutation, CheckRange):
+        return scope(mutation.table, mutation.slice.partition or ())
+    return scope(mutation.table, mutation.key)

@@ -1,0 +1,223 @@
+"""Units of work: an identity map, what was read, what changed; committed as one atomic write, or not at all.
+
+Rules. Nothing is sent before commit but reads. A key that was read is an entry with the version (or the absence) that
+was seen; at commit every entry becomes one mutation: what changed is put, what was deleted is deleted, each expecting
+what was seen, and what was only read is checked. Ranges are remembered as they were read and checked as a whole, where
+the store can. So a commit succeeds only if everything that was read is still so at that moment: serialisable.
+
+Changes are noticed by encoding again: an object is dirty if its stored form differs from the one it had when it was
+read, so that changes inside lists and nested objects count.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kvmodel import _aio
+from kvmodel._ambient import unit_variable
+from kvmodel._commit import Change, build_changes
+from kvmodel._deadlines import KEEP
+from kvmodel._direct import expectation_of
+from kvmodel._joined import Joined
+from kvmodel._state import get_state
+from kvmodel.drivers.base import ABSENT, ANYTHING, Key, Mutation
+from kvmodel.errors import Closed, OutcomeUnknown, TooLarge, Unsupported
+
+if TYPE_CHECKING:
+    from kvmodel._binding import Bound
+    from kvmodel.database import Database
+    from kvmodel.model import Model
+
+__all__ = ["UnitOfWork"]
+
+
+class _Stage(enum.Enum):
+    NEW = "was not begun"
+    OPEN = "is open"
+    COMMITTED = "was committed"
+    ROLLED_BACK = "was rolled back"
+    FAILED = "failed to commit"
+
+
+class UnitOfWork:
+    """Changes that become visible together. Made by ``db.unit_of_work()``.
+
+    ``async with`` begins it, commits it at the end of the block, and rolls it back when the block ends by an exception.
+    Or by hand: ``uow = await db.unit_of_work().begin()``, then :meth:`commit` or :meth:`rollback`.
+    """
+
+    def __init__(self, database: Database, *, verify: bool = False) -> None:
+        self.database = database
+        self._verify = verify
+        self._stage = _Stage.NEW
+        self._joined = Joined(self._check_open)
+        self._outer: UnitOfWork | None = None
+
+    def __repr__(self) -> str:
+        return f"<UnitOfWork that {self._stage.value}, {len(self._joined.entries)} records>"
+
+    # --- its life ---
+
+    async def begin(self) -> UnitOfWork:
+        """Begin, and answer this unit. Calls of this task, and of the tasks it starts, join it from now on.
+
+        Raises:
+            Closed: It was begun before, or its database is closed.
+        """
+        if self._stage is not _Stage.NEW:
+            raise Closed("a unit of work can be begun once: make another one with db.unit_of_work()")
+        self.database._connection.check_usable()
+        self._stage = _Stage.OPEN
+        self._outer = unit_variable.get()
+        unit_variable.set(self)
+        return self
+
+    async def __aenter__(self) -> UnitOfWork:
+        return await self.begin()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stage is not _Stage.OPEN:
+            self._leave()
+        elif kind is None:
+            try:
+                await self.commit()
+            finally:
+                self._end(_Stage.FAILED)
+        else:
+            self._end(_Stage.ROLLED_BACK)
+
+    async def commit(self) -> None:
+        """Write everything that changed, at once, if everything that was read is still so.
+
+        Raises:
+            Conflict: Something that was read or is to be changed has changed meanwhile; nothing was written.
+            AlreadyExists: The key of an added object is taken; nothing was written.
+            Unsupported: The store can't do this in one atomic write; nothing was sent. ``db.batch()`` takes writes
+                that need no atomicity.
+            OutcomeUnknown: The answer was lost. Objects of this unit are unknown: read them again.
+        """
+        self._check_open()
+        if self._joined.pending:
+            raise Unsupported("a call of this unit of work is still under way: await all of them before commit()")
+        try:
+            await self._write()
+        except BaseException:
+            self._end(_Stage.FAILED)
+            raise
+        self._end(_Stage.COMMITTED)
+
+    async def rollback(self) -> None:
+        """Forget everything. The store was never touched; objects keep their values."""
+        self._check_open()
+        self._end(_Stage.ROLLED_BACK)
+
+    async def _write(self) -> None:
+        changes = build_changes(self._joined.entries.values())
+        writes = sum(change.writes for change in changes)
+        if not writes and not (self._verify and (changes or self._joined.ranges)):
+            return
+        connection = self.database._connection
+        mutations: list[Mutation] = [change.mutation for change in changes]
+        mutations += self._joined.ranges
+        self._check_size(writes, len(mutations))
+        for bound in dict.fromkeys(change.entry.bound for change in changes):
+            await bound.prepared()
+        until = connection.until()
+        try:
+            outcomes = await connection.driver.write(mutations, atomic=True, now=connection.now(), until=until)
+        except (OutcomeUnknown, _aio.CancelledError):
+            _lose(changes)
+            raise
+        for change, outcome in zip(changes, outcomes, strict=False):  # Ranges come behind the changes.
+            change.entry.settle(change.mutation, outcome)
+
+    def _check_size(self, writes: int, expectations: int) -> None:
+        """Raise ``TooLarge`` where the store can't take that many changes or checks in one atomic write."""
+        capabilities = self.database._connection.driver.capabilities
+        for size, limit, what in (
+            (writes, capabilities.max_atomic_changes, "changes"),
+            (expectations, capabilities.max_atomic_checks, "checks"),
+        ):
+            if limit is not None and size > limit:
+                raise TooLarge(
+                    f"this unit of work has more {what} than the store takes in one atomic write: split it, "
+                    "or use db.batch() for writes that need no atomicity",
+                    size=size,
+                    limit=limit,
+                    store=capabilities.store,
+                )
+
+    def _end(self, stage: _Stage) -> None:
+        if self._stage is _Stage.OPEN:
+            self._stage = stage
+        self._leave()
+
+    def _leave(self) -> None:
+        """Give the calls of this task back to the unit around this one, if there is one that is still open."""
+        if unit_variable.get() is self:
+            outer = self._outer
+            while outer is not None and outer._stage is not _Stage.OPEN:
+                outer = outer._outer
+            unit_variable.set(outer)
+
+    def _check_open(self) -> None:
+        if self._stage is not _Stage.OPEN:
+            raise Closed(
+                f"this unit of work {self._stage.value}: a task must not outlive the unit it was started in, and what "
+                "comes after a unit belongs outside of its block"
+            )
+        self.database._connection.check_usable()
+
+    def _read_as_absent(self, keys: Iterable[tuple[str, Key]]) -> bool:
+        """Whether this unit had read one of these keys as absent, so that another attempt will see it taken."""
+        named = set(keys)
+        entries = self._joined.entries.values()
+        return any(entry.seen is ABSENT and (entry.bound.table.name, entry.key) in named for entry in entries)
+
+    # --- by object ---
+
+    def add(self, *objs: Model) -> None:
+        """Write new objects at commit; their keys have to be free then.
+
+        Raises:
+            AlreadyExists: This unit has seen that the key is taken; otherwise :meth:`commit` raises it.
+            ValidationError: A field holds what can't be stored.
+        """
+        for obj in objs:
+            bound, key = self._of(obj)
+            deadline = KEEP if get_state(obj) is None else bound.default_deadline()
+            self._joined.put_now(bound, obj, key, ABSENT, deadline)
+
+    def put(self, *objs: Model) -> None:
+        """Write objects at commit: new ones whatever is there, loaded ones over what was loaded.
+
+        Raises:
+            ValidationError: A field holds what can't be stored, or the key of a loaded object was changed.
+        """
+        for obj in objs:
+            bound, key = self._of(obj)
+            self._joined.put_now(bound, obj, key, expectation_of(bound, obj, key), KEEP)
+
+    def delete(self, *objs: Model) -> None:
+        """Remove the records of objects at commit: of loaded ones only what was loaded."""
+        for obj in objs:
+            bound, key = self._of(obj)
+            entry = self._joined.entry(bound, key)
+            expect = ANYTHING if entry.obj is obj else expectation_of(bound, obj, key)
+            self._joined.delete_now(bound, obj, key, expect)
+
+    def _of(self, obj: Model) -> tuple[Bound[Any], Key]:
+        self._check_open()
+        return type(obj).objects.using(self)._locate(obj)
+
+
+def _lose(changes: list[Change]) -> None:
+    """Nobody knows what became of these."""
+    for change in changes:
+        if change.writes:
+            change.entry.lose()
