@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +28,7 @@ TABLE = b"\x05\x00\x02users\x00"  # no namespace, then the table's name
 FORMAT, DEADLINE = 0x10, 0x01
 STAMP_END = 1 + 12
 
-_pack = msgpack.Packer(use_bin_type=True).pack
+_pack: Callable[[object], bytes] = msgpack.Packer(use_bin_type=True).pack
 
 
 @attrs.define

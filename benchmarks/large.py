@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import kvmodel as kv
-from benchmarks.measure import seconds_of
 from benchmarks.models import User, fields, url
 
 MIB = 1 << 20
@@ -73,18 +72,20 @@ async def gets(few_path: Path, few: int, many_path: Path, many: int) -> Figures:
     count, rounds = 2_000, 9
     async with kv.connect(url(few_path)) as few_db, kv.connect(url(many_path)) as many_db:
 
-        async def get_all(db: kv.Database, keys: Sequence[tuple[str, str]]) -> None:
+        async def get_all(db: kv.Database, records: int) -> float:
             users = User.objects.using(db)
+            keys = [fields(chosen.randrange(records))[:2] for _ in range(count)]
+            start = time.perf_counter()
             for key in keys:
                 await users.get(*key)
+            return time.perf_counter() - start
 
         among_few: list[float] = []
         among_many: list[float] = []
         chosen = random.Random(0)
         for _ in range(rounds):
-            for db, records, seconds in ((few_db, few, among_few), (many_db, many, among_many)):
-                keys = [fields(chosen.randrange(records))[:2] for _ in range(count)]
-                seconds.append(await seconds_of(lambda db=db, keys=keys: get_all(db, keys)))
+            among_few.append(await get_all(few_db, few))
+            among_many.append(await get_all(many_db, many))
     few_us, many_us = (statistics.median(seconds) / count * 1e6 for seconds in (among_few, among_many))
     return {"among_few_us": few_us, "among_many_us": many_us, "times": many_us / few_us}
 

@@ -153,15 +153,18 @@ async def show_largest_files(package: str) -> None:
 
 async def show_folders(package: str) -> None:
     """Files under a folder are a range of keys: those that begin with its path."""
-    folders = Counter(file.path.rpartition("/")[0] + "/" async for file in File.objects.range(package))
-    folder, _ = max(folders.items(), key=lambda item: (item[1], item[0]))
+    folders: Counter[str] = Counter()
+    async for file in File.objects.range(package):
+        folders[file.path.rpartition("/")[0] + "/"] += 1
+    folder = max(sorted(folders), key=folders.__getitem__)
 
     below = File.objects.range(package, prefix=folder)
     size = sum([file.size async for file in below])
     print(f"\nUnder {folder} are {await below.count():,} files, {size:,} bytes. The first and the last:")
-    for file in (await below.first(), await File.objects.range(package, prefix=folder, reverse=True).first()):
-        if file is not None:
-            print(f"{file.size:>14,}  {file.path}  {file.hash or ''}")
+    ends = [await below.first(), await File.objects.range(package, prefix=folder, reverse=True).first()]
+    for end in ends:
+        if end is not None:
+            print(f"{end.size:>14,}  {end.path}  {end.hash or ''}")
 
 
 async def main(url: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kvmodel.drivers.base import Absent, Driver, Key, Reverse, Row, Slice
 from kvmodel.drivers.formats.codec import ByteCodec, compile_codec
@@ -46,7 +46,7 @@ class Bound(Generic[M]):
         self.loop = connection.loop
         self.now = connection.now
         self.make_key = schema.make_key
-        self.load = cast("type[object]", schema.load)
+        self.load: Callable[[Row], M] = schema.load
         self.peek = connection.driver.peek
         self.in_place = connection.driver.capabilities.reads_in_place
         self.ready = False
@@ -113,7 +113,8 @@ class Bound(Generic[M]):
         if self._order is None:
             plain = self.table
             self._order = compile_codec(
-                type(plain)(name=plain.name, partition=plain.partition, clustering=plain.clustering, values=()), store=""
+                type(plain)(name=plain.name, partition=plain.partition, clustering=plain.clustering, values=()),
+                store="",
             )
         return self._order
 

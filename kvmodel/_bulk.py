@@ -35,9 +35,11 @@ def settle(write: Put | Delete, obj: Model, outcome: Outcome) -> None:
     """Give an object the state that follows from what became of its write."""
     if outcome.status is Ended.UNKNOWN:
         set_state(obj, State(Status.UNKNOWN, write.key, None, None, None))
-    elif outcome.status is Ended.WRITTEN and isinstance(write, Delete):
+    elif outcome.status is not Ended.WRITTEN:
+        return
+    elif isinstance(write, Delete):
         set_state(obj, State(Status.DELETED, write.key, None, None, None))
-    elif outcome.status is Ended.WRITTEN:
+    else:
         old = get_state(obj)
         raw = None if old is None else old.raw
         set_state(obj, State(Status.LOADED, write.key, outcome.version, write.expires_at, raw))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kvmodel._compile import compile_function
 from kvmodel._state import State, Status, set_state
 from kvmodel.fields.base import cause_of
-from kvmodel.fields.members import Member, arguments, dump_lines, dump_result, indent, load_lines, names_of
+from kvmodel.fields.members import Member, arguments, dump_lines, dump_result, indent, late_lines, load_lines, names_of
 from kvmodel.fields.scalars import GUARD_NAMES
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def generate_make(schema: Schema, members: Sequence[KeyMember], name: str) -> Ca
 def generate_key_of(schema: Schema) -> Callable[..., Any]:
     """Make the function from an object to its key."""
     guard = _key_guard(schema.key_members)
-    lines = ["def key_of(obj):"]
+    lines = ["def key_of(obj):", "    if type(obj) is not model:", "        raise stranger(obj)"]
     lines += [f"    k{index} = obj.{member.name}" for index, member in enumerate(schema.key_members)]
     parts = f"({_names(schema.key_members)},)"
     if guard is not None:
@@ -59,7 +59,8 @@ def generate_key_of(schema: Schema) -> Callable[..., Any]:
     def convert(parts: tuple[Any, ...]) -> Any:
         return schema.convert_key(parts, schema.key_members)
 
-    return compile_function("key_of", lines, {**GUARD_NAMES, "convert": convert}, f"{schema.model_name}.key_of")
+    names = {**GUARD_NAMES, "convert": convert, "model": schema.model, "stranger": schema.stranger}
+    return compile_function("key_of", lines, names, f"{schema.model_name}.key_of")
 
 
 def generate_dump(schema: Schema) -> Callable[..., Any]:
@@ -67,17 +68,26 @@ def generate_dump(schema: Schema) -> Callable[..., Any]:
     members = schema.value_members
     lines = [
         "def dump(obj):",
+        "    if type(obj) is not model:",
+        "        raise stranger(obj)",
         "    try:",
         *indent(dump_lines(members), 2),
         f"        values = {dump_result(members)}",
-        "        state = getattr(obj, '_kv_state', None)",
+        "        state = obj._kv_state",
         "        if state is not None and state[4] is not None:",
         "            return merge(values, state[4])",
         "        return values",
         "    except Exception as error:",
         "        raise dump_failed(error, obj) from cause_of(error)",
     ]
-    names = {**names_of(members), "merge": schema.merge, "dump_failed": schema.dump_failed, "cause_of": cause_of}
+    names = {
+        **names_of(members),
+        "model": schema.model,
+        "stranger": schema.stranger,
+        "merge": schema.merge,
+        "dump_failed": schema.dump_failed,
+        "cause_of": cause_of,
+    }
     return compile_function("dump", lines, names, f"{schema.model_name}.dump")
 
 
@@ -88,7 +98,6 @@ def generate_load(schema: Schema) -> Callable[..., Any]:
     variables = {member.name: f"v{index}" for index, member in enumerate(values)}
     variables |= {member.name: f"k{index}" for index, member in enumerate(schema.key_members)}
     ordered: list[tuple[str, Member]] = [(variables[member.name], member) for member in schema.constructor]
-    late = [(variable, member) for variable, member in ordered if not member.init]
     body = [
         f"{_names(schema.key_members)}, = key",
         *_restore_lines(schema.key_members),
@@ -97,11 +106,7 @@ def generate_load(schema: Schema) -> Callable[..., Any]:
         *(["note = []"] if noting else []),
         *load_lines(values, "note" if noting else "None"),
         f"obj = model({arguments(ordered)})",
-        *(
-            line
-            for variable, member in late
-            for line in (f"if {variable} is not MISSING:", f"    set_attribute(obj, {member.name!r}, {variable})")
-        ),
+        *late_lines(ordered),
     ]
     unknown = f"len(values) != {len(values)}" + (" or note" if noting else "")
     lines = [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from kvmodel.drivers.base import Driver
 from kvmodel.errors import Unsupported, ValidationError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["DriverClass", "find_driver", "split_options", "split_url"]
 
@@ -58,6 +60,8 @@ def find_driver(scheme: str) -> DriverClass:
         ValidationError: No installed driver has this scheme; the known ones are named.
         Unsupported: The driver's own dependencies are missing; the message says what to install.
     """
+    from importlib.metadata import entry_points  # Slow to import, and not needed before a connection is made.
+
     known = {point.name: point for point in entry_points(group=GROUP)}
     point = known.get(scheme)
     if point is None:
@@ -65,7 +69,9 @@ def find_driver(scheme: str) -> DriverClass:
         raise ValidationError(f"no driver is installed for {scheme}://. Known are: {names}")
     try:
         return cast("DriverClass", point.load())
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.partition(".")[0] == "kvmodel":
+            raise
         raise Unsupported(f"the driver for {scheme}:// lacks what it needs ({error}): {_remedy(point)}") from error
 
 

@@ -232,7 +232,7 @@ class Database:
                 step = await bound.driver.purge(
                     bound.table, limit=_PURGE_STEP, after=after, now=bound.now(), until=bound.until()
                 )
-                removed += step.count
+                removed += step.removed
                 after = step.resume
                 if after is None:
                     break

@@ -6,22 +6,45 @@ with the declaration is a :class:`~kvmodel.SchemaError` when the class is made.
 
 from __future__ import annotations
 
-import copy
 import sys
+import threading
+import typing
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, Unpack, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, Unpack, dataclass_transform
 
 import attrs
 
-from kvmodel._declare import Declared, Options, build_schema, declared_fields, read_options, transformer
+from kvmodel._declare import (
+    Declared,
+    build_schema,
+    check_fields,
+    check_named_keys,
+    check_steps,
+    declared_fields,
+    transformer,
+)
+from kvmodel._options import Options, read_options
 from kvmodel._state import Stateful, decode_version, expires_at, get_state, set_state, version
-from kvmodel.errors import SchemaError, ValidationError
-from kvmodel.fields.base import Unresolved
+from kvmodel.errors import SchemaError
 from kvmodel.fields.resolve import Scope
+from kvmodel.fields.select import Selector
 from kvmodel.fields.specifiers import clustering_key, field, partition_key
+from kvmodel.fields.upgrade import UpgradeStep
 from kvmodel.schema import Schema, schema_of
+
+__all__ = [
+    "Ks",
+    "M",
+    "Model",
+    "declared_models",
+    "decode_version",
+    "expires_at",
+    "register_repository",
+    "replace",
+    "version",
+]
 
 M = TypeVar("M", bound="Model")
 SeenT = TypeVar("SeenT")
@@ -51,13 +74,31 @@ def declared_models() -> Iterator[type[Model]]:
     return iter(list(_models))
 
 
+class _Body(dict[str, Any]):
+    """The namespace of a class body. It keeps all upgrade steps, whose functions may all be called ``_``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[UpgradeStep] = []
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if isinstance(value, UpgradeStep):
+            self.steps.append(value)
+        else:
+            super().__setitem__(name, value)
+
+
 @dataclass_transform(field_specifiers=(partition_key, clustering_key, field, attrs.field))
 class ModelType(type):
     """The class of models."""
 
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> ModelType:
+    @classmethod
+    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **options: Any) -> _Body:
+        return _Body()
+
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
         if "__attrs_attrs__" in namespace or not any(isinstance(base, ModelType) for base in bases):
-            return super().__new__(mcls, name, bases, namespace)  # attrs makes a slotted class again; or Model itself
+            return super().__new__(mcls, name, bases, namespace)  # attrs makes its slotted class, or we make Model
         return _declare(mcls, name, bases, namespace, options)
 
     def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
@@ -67,77 +108,114 @@ class ModelType(type):
 
         @property
         def objects(cls):
-            """The queries of this model."""
+            """The queries of this model. A property of the class, so that objects have no such attribute."""
             repository = cls._kv_repository
             return _make_repository(cls) if repository is None else repository
 
 
 def _make_repository(cls: Any) -> Any:
+    schema_of(cls)
     if not _repository_factory:
         import kvmodel.repository  # noqa: F401
-    cls._kv_repository = _repository_factory[0](cls)
+    type.__setattr__(cls, "_kv_repository", _repository_factory[0](cls))
     return cls._kv_repository
 
 
 def _declare(
     mcls: type[ModelType], name: str, bases: tuple[type, ...], namespace: dict[str, Any], given: dict[str, Any]
 ) -> Any:
-    concrete = any("_kv_build" in cls.__dict__ for base in bases for cls in base.__mro__)
-    options = read_options(name, given, extends_concrete=concrete)
-    scope = Scope(namespace["__module__"], sys._getframe(2))
-    own = declared_fields(name, namespace, scope)
-    namespace["_kv_repository"] = None
-    namespace["_kv_schema"] = None
+    """Make the class of one class statement."""
+    extends_concrete = any("_kv_build" in cls.__dict__ for base in bases for cls in base.__mro__)
+    options = read_options(name, given, extends_concrete=extends_concrete)
+    for taken in ("__init__", "__slots__", "__attrs_init__"):
+        if taken in namespace:
+            raise SchemaError(f"{name}: a model gets its {taken} from its fields: use __attrs_post_init__ instead")
+    selector = Selector(Scope(namespace["__module__"], sys._getframe(2)))
+    own = declared_fields(name, namespace, selector, kw_only=options.kw_only)
+    steps = namespace.steps if isinstance(namespace, _Body) else []
+    functions = check_steps(name, options.schema, steps)
+    namespace |= {"_kv_own": own, "_kv_repository": None, "_kv_schema": None, "_kv_named": _named_keys(namespace)}
     if options.table is None:
         namespace["__slots__"] = ()
     cls: Any = type.__new__(mcls, name, bases, namespace)
-    declared = _with_inherited(cls, own)
     for one in own.values():
-        try:
-            one.resolve()
-        except Unresolved:
-            pass
-        else:
-            pass
-    type.__setattr__(cls, "_kv_declared", declared)
-    if options.table is None:
-        return cls
-    return _concrete(cls, options, declared, own)
+        one.try_resolve()
+    if all(one.codec is not None for one in own.values()):
+        selector.scope.frame = None
+    return cls if options.table is None else _make_concrete(cls, options, options.table, functions)
 
 
-def _with_inherited(cls: type, own: dict[str, Declared]) -> dict[str, Declared]:
-    """Put the fields of all bases in front; a field that is declared again keeps its place."""
+def _named_keys(namespace: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Answer the key types that ``kv.Model[...]`` among the bases names."""
+    for base in namespace.get("__orig_bases__", ()):
+        origin, types = typing.get_origin(base), typing.get_args(base)
+        is_open = any(isinstance(one, TypeVar) or typing.get_origin(one) is Unpack for one in types)
+        if isinstance(origin, ModelType) and not is_open:
+            return types
+    return None
+
+
+def _inherited_fields(cls: type) -> dict[str, Declared]:
+    """Answer the fields of all bases and of the class; a field that is declared again keeps its place."""
     declared: dict[str, Declared] = {}
-    for base in reversed(cls.__mro__[1:]):
+    for base in reversed(cls.__mro__):
         declared.update(base.__dict__.get("_kv_own", {}))
-    type.__setattr__(cls, "_kv_own", own)
-    return declared | own
+    return declared
 
 
-def _concrete(cls: type, options: Options, declared: dict[str, Declared], own: dict[str, Declared]) -> Any:
-    if not any(one.spec.role != "value" for one in declared.values()):
-        raise SchemaError(
-            f"{cls.__name__} has no key: declare a field with kv.partition_key() or kv.clustering_key()",
-            table=options.table,
-        )
-    model: Any = attrs.define(
-        cls,
-        these={name: one.definition for name, one in declared.items()},
-        frozen=options.frozen,
-        kw_only=options.kw_only,
-        getstate_setstate=False,
-        field_transformer=transformer(declared, own),
-    )
+def _make_concrete(cls: Any, options: Options, table: str, steps: Mapping[int, Any]) -> Any:
+    """Make a model with a table: an attrs class with slots, that knows how to compile its schema."""
+    declared = _inherited_fields(cls)
+    check_fields(table, cls.__name__, options, declared)
+    model = _make_attrs(cls, options, table, declared)
+    named = next((base.__dict__["_kv_named"] for base in cls.__mro__ if base.__dict__.get("_kv_named")), None)
+
+    lock = threading.Lock()
 
     def build() -> Schema:
-        for one in declared.values():
-            one.resolve()
-        schema = build_schema(model, options, declared, {})
-        model._kv_schema = schema
+        with lock:
+            if model._kv_schema is None:
+                finish()
+                model._kv_schema = build_schema(model, options, declared, steps)
+        schema: Schema = model._kv_schema
         return schema
 
-    model._kv_build = build
+    def finish() -> None:
+        for one in declared.values():
+            one.must_resolve()
+            one.selector.scope.frame = None
+        if named is not None:
+            check_named_keys(table, cls.__name__, named, declared)
+
+    if all(one.codec is not None for one in declared.values()):
+        finish()
+    type.__setattr__(model, "_kv_build", staticmethod(build))
     _models.add(model)
+    return model
+
+
+def _make_attrs(cls: Any, options: Options, table: str, declared: Mapping[str, Declared]) -> Any:
+    """Let attrs write the class.
+
+    The state's slot is shown to attrs as one more attribute, so that the constructor sets it to ``None``, and taken off
+    the list of attributes again: reading an unset slot costs more than a whole constructor.
+    """
+    definitions = {name: one.definition for name, one in declared.items()}
+    definitions["_kv_state"] = attrs.field(init=False, default=None, repr=False, eq=False, order=False, hash=False)
+    try:
+        model: Any = attrs.define(
+            cls,
+            these=definitions,
+            frozen=options.frozen,
+            getstate_setstate=False,
+            field_transformer=transformer(table, declared, cls.__dict__["_kv_own"]),
+        )
+    except SchemaError:
+        raise
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise SchemaError(f"{cls.__name__}: attrs can't make this class ({error})", table=table) from error
+    attributes = model.__attrs_attrs__
+    type.__setattr__(model, "__attrs_attrs__", type(attributes)(attributes[:-1]))
     return model
 
 
@@ -164,6 +242,7 @@ class Model(Stateful, Generic[*Ks], metaclass=ModelType):
     __slots__ = ()
 
     if TYPE_CHECKING:
+        __attrs_attrs__: ClassVar[tuple[attrs.Attribute[Any], ...]]
 
         @_seen_as
         def objects(self) -> _Objects[*Ks]:
@@ -180,7 +259,7 @@ class Model(Stateful, Generic[*Ks], metaclass=ModelType):
             schema: int = 1,
             expires_in: timedelta | None = None,
             layout: Literal["record", "plain"] = "record",
-            store_options: dict[str, dict[str, object]] | None = None,
+            store_options: Mapping[str, Mapping[str, object]] | None = None,
         ) -> None: ...
 
     else:
@@ -189,7 +268,7 @@ class Model(Stateful, Generic[*Ks], metaclass=ModelType):
             raise SchemaError(f"{type(self).__name__} is abstract: only a model with a table has objects")
 
     def __getstate__(self) -> tuple[object, dict[str, object]]:
-        names = [attribute.name for attribute in attrs.fields(type(self))]
+        names = [member.name for member in schema_of(type(self)).constructor]
         return get_state(self), {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def __setstate__(self, saved: tuple[Any, dict[str, object]]) -> None:
@@ -205,19 +284,15 @@ def replace(obj: M, /, **changes: Any) -> M:
     Key fields can't change. ``attrs.evolve`` makes a new object instead.
     """
     schema = schema_of(type(obj))
-    different = {
-        name: value for name, value in changes.items() if not (name in _key_names(schema) and value == getattr(obj, name))
+    keys = {member.name for member in schema.key_members}
+    changes = {name: value for name, value in changes.items() if name not in keys or value != getattr(obj, name)}
+    schema.check_changes(changes)
+    values = {
+        member.name: changes.get(member.name, getattr(obj, member.name, attrs.NOTHING)) for member in schema.constructor
     }
-    schema.check_changes(different)
-    fresh = copy.copy(obj)
-    made = attrs.evolve(obj, **{member.alias: different[member.name] for member in schema.constructor if member.init and member.name in different})
+    fresh = type(obj)(**{member.alias: values[member.name] for member in schema.constructor if member.init})
     for member in schema.constructor:
-        if member.init:
-            object.__setattr__(fresh, member.name, getattr(made, member.name))
-        elif member.name in different:
-            object.__setattr__(fresh, member.name, different[member.name])
+        if not member.init and values[member.name] is not attrs.NOTHING:
+            object.__setattr__(fresh, member.name, values[member.name])
+    set_state(fresh, get_state(obj))
     return fresh
-
-
-def _key_names(schema: Schema) -> set[str]:
-    return {member.name for member in schema.key_members}

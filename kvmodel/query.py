@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
 from kvmodel import _aio
 from kvmodel._tokens import query_digest
-from kvmodel.drivers.base import ANYTHING, Delete, Edge, Key, Slice
+from kvmodel.drivers.base import ANYTHING, Delete, Edge, Key, Rows, Slice
 from kvmodel.errors import DecodingError, Unsupported, ValidationError
 
 if TYPE_CHECKING:
@@ -91,7 +91,12 @@ class Range(Generic[M]):
     __slots__ = ("_allow_costly", "_checked", "_repository", "_slice")
 
     def __init__(
-        self, repository: Repository[M], slice: Slice, *, checked: bool = True, allow_costly: bool = False
+        self,
+        repository: Repository[M, *tuple[Any, ...]],
+        slice: Slice,
+        *,
+        checked: bool = True,
+        allow_costly: bool = False,
     ) -> None:
         self._repository = repository
         self._slice = slice
@@ -118,17 +123,19 @@ class Range(Generic[M]):
             return
         await bound.prepared()
         load = bound.schema.load
-        left, size, slice = self._slice.limit, _FIRST_PAGE, self._slice
-        while left is None or left > 0:
-            slice = slice._replace(limit=size if left is None else min(size, left))
-            page = await bound.driver.scan(bound.table, slice, now=bound.now(), until=bound.until())
+        size, slice = _FIRST_PAGE, self._slice
+        while True:
+            wanted = size if slice.limit is None else min(size, slice.limit)
+            page = await bound.driver.scan(
+                bound.table, slice._replace(limit=wanted), now=bound.now(), until=bound.until()
+            )
             for row in page.rows:
                 yield load(row)
-            if page.resume is None:
+            rest = _rest(slice, page, wanted)
+            if rest is None:
                 return
-            left = None if left is None else left - len(page.rows)
+            slice = rest
             size = min(size * 2, _LARGEST_PAGE)
-            slice = slice._replace(after=page.resume)
             await _aio.give_way()
 
     async def first(self) -> M | None:
@@ -160,19 +167,18 @@ class Range(Generic[M]):
         bound = self._outside_unit("delete()")
         await bound.prepared()
         removed, slice = 0, self._slice
-        while slice.limit is None or slice.limit > 0:
-            size = _LARGEST_PAGE if slice.limit is None else min(_LARGEST_PAGE, slice.limit)
+        while True:
+            wanted = _LARGEST_PAGE if slice.limit is None else min(_LARGEST_PAGE, slice.limit)
             page = await bound.driver.scan(
-                bound.table, slice._replace(limit=size), values=False, now=bound.now(), until=bound.until()
+                bound.table, slice._replace(limit=wanted), values=False, now=bound.now(), until=bound.until()
             )
             if page.rows:
                 deletes = [Delete(bound.table, row.key, ANYTHING) for row in page.rows]
                 removed += await self._repository._bulk(bound).remove(deletes, done=removed)
-            if page.resume is None:
-                break
-            left = None if slice.limit is None else slice.limit - len(page.rows)
-            slice = slice._replace(after=page.resume, limit=left)
-        return removed
+            rest = _rest(slice, page, wanted)
+            if rest is None:
+                return removed
+            slice = rest
 
     async def page(self, size: int, token: str | None = None) -> Page[M]:
         """Answer one page, and the token of the next.
@@ -236,6 +242,15 @@ class Range(Generic[M]):
         if unit is not None:
             raise not_in_unit(what)
         return bound
+
+
+def _rest(slice: Slice, page: Rows, wanted: int) -> Slice | None:
+    """What of a slice lies behind a page that was asked for with ``limit=wanted``; ``None`` at the end."""
+    after = page.resume
+    if after is None and len(page.rows) == wanted:
+        after = page.rows[-1].key if page.rows else None
+    left = None if slice.limit is None else slice.limit - len(page.rows)
+    return None if after is None or left == 0 else slice._replace(after=after, limit=left)
 
 
 def not_in_unit(what: str) -> Unsupported:

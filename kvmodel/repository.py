@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 from kvmodel._aio import get_running_loop
 from kvmodel._ambient import current_unit, open_databases
 from kvmodel._bulk import Bulk
 from kvmodel._deadlines import KEEP, Keep, deadline
 from kvmodel._direct import Direct, expectation_of, not_found, not_loaded
-from kvmodel._state import get_state
+from kvmodel._state import decode_version, get_state
 from kvmodel.drivers.base import ABSENT, ANYTHING, Expectation, Key, Row, Slice
 from kvmodel.errors import NoDatabase, ValidationError
-from kvmodel.model import Model, decode_version, register_repository
+from kvmodel.model import Ks, M, register_repository
 from kvmodel.query import Range, check_limit, make_slice, not_in_unit
 from kvmodel.schema import Schema, schema_of
 
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Repository"]
 
-M = TypeVar("M", bound=Model)
 
-
-class Repository(Generic[M]):
+class Repository(Generic[M, *Ks]):
     """Everything that can be asked of one model's records, and done to them.
 
     Inside a unit of work the calls join it: reads are remembered, writes wait for its commit.
@@ -52,7 +50,7 @@ class Repository(Generic[M]):
 
     # --- where ---
 
-    def using(self, where: Database | UnitOfWork, *, outside: bool = False) -> Repository[M]:
+    def using(self, where: Database | UnitOfWork, *, outside: bool = False) -> Repository[M, *Ks]:
         """Answer the same queries on a database, or in a unit of work, of your choice.
 
         Args:
@@ -114,7 +112,7 @@ class Repository(Generic[M]):
 
     # --- reading ---
 
-    async def get(self, *key: object) -> M:
+    async def get(self, *key: *Ks) -> M:
         """Answer the record with this key.
 
         Args:
@@ -136,7 +134,7 @@ class Repository(Generic[M]):
             raise not_found(bound, bound.make_key(*key))
         return found
 
-    async def find(self, *key: object) -> M | None:
+    async def find(self, *key: *Ks) -> M | None:
         """Answer the record with this key, or ``None``. Raises as :meth:`get` does, but for ``NotFound``."""
         bound, unit = self._where()
         return await self._session(unit).find(bound, bound.make_key(*key))
@@ -151,7 +149,7 @@ class Repository(Generic[M]):
         wanted = [self._key(key) for key in keys]
         return await self._session(unit).find_many(bound, wanted)
 
-    async def exists(self, *key: object) -> bool:
+    async def exists(self, *key: *Ks) -> bool:
         """Say whether a record has this key, without moving its value where the store can."""
         bound, unit = self._where()
         return await self._session(unit).exists(bound, bound.make_key(*key))
@@ -200,7 +198,9 @@ class Repository(Generic[M]):
         expires_in: timedelta | None | Keep = KEEP,
         expires_at: datetime | None | Keep = KEEP,
     ) -> M:
-        """Write an object, and answer it. A new one is written whatever is there; a loaded one replaces what was loaded.
+        """Write an object, and answer it. A new one is written whatever is there.
+
+        A loaded one replaces what was loaded, or nothing.
 
         Args:
             obj: The object; it is loaded at its new version afterwards.
@@ -220,7 +220,7 @@ class Repository(Generic[M]):
         await self._session(unit).put(bound, obj, key, expect, until)
         return obj
 
-    async def update(self, *key: object, **changes: object) -> M:
+    async def update(self, *key: *Ks, **changes: object) -> M:
         """Read a record, change it and replace it, again after a lost race; answer the new object.
 
         Args:
@@ -239,7 +239,7 @@ class Repository(Generic[M]):
     @overload
     async def delete(self, obj: M, /, *, force: bool = False) -> bool | None: ...
     @overload
-    async def delete(self, *key: object) -> bool | None: ...
+    async def delete(self, *key: *Ks) -> bool | None: ...
     async def delete(self, *key: object, force: bool = False) -> bool | None:
         """Remove a record: by object, only if it is what was loaded; by key, whatever it is.
 
@@ -262,7 +262,7 @@ class Repository(Generic[M]):
 
     async def expire(
         self,
-        *key: object,
+        *key: *Ks,
         expires_in: timedelta | None | Keep = KEEP,
         expires_at: datetime | None | Keep = KEEP,
     ) -> None:

@@ -21,6 +21,8 @@ from kvmodel.fields.base import Mismatch
 from kvmodel.fields.keys import KeyCodec
 from kvmodel.fields.members import Member
 
+_FROZEN = attrs.frozen(type("Frozen", (), {})).__setattr__
+
 UpgradeStep = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -83,7 +85,6 @@ class Schema:
     whole_value: str | None = None
     expires_in: timedelta | None = None
     store_options: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
-    is_frozen: bool = False
 
     partition: tuple[KeyField, ...] = attrs.field(init=False)
     clustering: tuple[KeyField, ...] = attrs.field(init=False)
@@ -109,6 +110,11 @@ class Schema:
         self.key_of = generate_key_of(self)
         self.dump = generate_dump(self)
         self.load = generate_load(self)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether objects refuse assignments."""
+        return self.model.__setattr__ is _FROZEN
 
     @property
     def key_fields(self) -> tuple[KeyField, ...]:
@@ -207,6 +213,13 @@ class Schema:
                 values[member.name] = member.codec.merge(values[member.name], raw[member.name])
         return values
 
+    def stranger(self, obj: object) -> ValidationError:
+        """Make the error for an object of another class; a subclass has a table of its own."""
+        return ValidationError(
+            f"expected an object of {self.model_name}, not of {type(obj).__qualname__}: use that class's objects",
+            table=self.name,
+        )
+
     def load_failed(self, error: Exception, key: Key) -> Exception:
         """Make the error for a record that could not be loaded."""
         if isinstance(error, MemoryError):
@@ -218,7 +231,7 @@ class Schema:
         """Make the error for an object that can't be stored."""
         if isinstance(error, MemoryError):
             return error
-        problem, field = _explain(error, "this object can't be stored: a field is unset, or it is of another class")
+        problem, field = _explain(error, "this object can't be stored, look at the cause: is a field unset?")
         key = tuple(getattr(obj, member.name, None) for member in self.key_members)
         return ValidationError(problem, table=self.name, key=key, field=field)
 

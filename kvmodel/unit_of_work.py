@@ -173,9 +173,9 @@ class UnitOfWork:
             )
         self.database._connection.check_usable()
 
-    def _read_as_absent(self, keys: Iterable[tuple[str, Key]]) -> bool:
+    def _read_as_absent(self, keys: Iterable[tuple[str, tuple[object, ...]]]) -> bool:
         """Whether this unit had read one of these keys as absent, so that another attempt will see it taken."""
-        named = set(keys)
+        named: set[tuple[str, tuple[object, ...]]] = set(keys)
         entries = self._joined.entries.values()
         return any(entry.seen is ABSENT and (entry.bound.table.name, entry.key) in named for entry in entries)
 

@@ -25,7 +25,8 @@ def blocks(language: str) -> list[str]:
 
 def compile_block(source: str) -> CodeType:
     """Compile as ``python -m asyncio`` does: ``await`` may stand at the top level."""
-    return compile(source, str(ROOT / "README.md"), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code: CodeType = compile(source, str(ROOT / "README.md"), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return code
 
 
 async def test_walk_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,7 +35,7 @@ Primitive: TypeAlias = (
 turned into these above the waist; how a store keeps each of them is its format's business."""
 
 Values: TypeAlias = dict[str, Primitive]
-Version: TypeAlias = "bytes | int | str"
+Version: TypeAlias = bytes | int | str
 """Opaque, compared for equality only; never repeats for a key, not even across delete and re-create."""
 
 
@@ -188,8 +188,8 @@ class Slice(NamedTuple):
 class Rows(NamedTuple):
     """One page of a slice.
 
-    ``resume`` is the full key to go on behind (as ``Slice.after``), ``None`` at the end. A page may be empty and yet
-    not be the last one; a page never holds more than the slice's limit.
+    ``resume`` is the full key to go on behind (as ``Slice.after``), ``None`` when the slice is done: at its end, or
+    when its limit is reached. A page may be empty and yet not be the last one.
     """
 
     rows: list[Row]
@@ -199,7 +199,7 @@ class Rows(NamedTuple):
 class Purged(NamedTuple):
     """What one step of ``purge`` did. ``resume`` is where to go on, ``None`` at the end of the table."""
 
-    count: int
+    removed: int
     resume: Key | None = None
 
 
@@ -221,7 +221,7 @@ ANYTHING: Final = Expect.ANYTHING
 ABSENT: Final = Expect.ABSENT
 PRESENT: Final = Expect.PRESENT
 
-Expectation: TypeAlias = "Expect | Version"
+Expectation: TypeAlias = Expect | Version
 
 
 class Put(NamedTuple):

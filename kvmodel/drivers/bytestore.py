@@ -16,6 +16,7 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
 from kvmodel.drivers.base import (
@@ -33,7 +34,14 @@ from kvmodel.drivers.base import (
     Version,
 )
 from kvmodel.drivers.bytewrites import Erase, ReadTransaction, Transaction, prepare
-from kvmodel.drivers.formats import catalogue
+from kvmodel.drivers.formats.catalogue import (
+    MARKER_KEY,
+    check_entry,
+    check_marker,
+    encode_entry,
+    encode_marker,
+    entry_key,
+)
 from kvmodel.drivers.formats.codec import ByteCodec, compile_codec
 from kvmodel.drivers.meter import spend
 from kvmodel.errors import DecodingError, SchemaError, TimedOut
@@ -111,9 +119,9 @@ class ByteStore(Driver):
         """Compare a table with what the store says of it; answer the rows that are still to be written."""
         if table.layout == "plain":
             return []
-        marker = txn.get(catalogue.MARKER_KEY)
+        marker = txn.get(MARKER_KEY)
         if marker is not None:
-            catalogue.check_marker(marker, store=self._address)
+            check_marker(marker, store=self._address)
         elif not txn.is_empty():
             raise SchemaError(
                 "this store holds data that kvmodel did not write: connect to another path, "
@@ -121,11 +129,11 @@ class ByteStore(Driver):
                 table=table.name,
                 store=self._address,
             )
-        rows = [] if marker is not None else [(catalogue.MARKER_KEY, catalogue.encode_marker())]
-        key = catalogue.entry_key(table)
+        rows = [] if marker is not None else [(MARKER_KEY, encode_marker())]
+        key = entry_key(table)
         entry = txn.get(key)
-        if entry is None or catalogue.check_entry(table, entry, store=self._address):
-            rows.append((key, catalogue.encode_entry(table)))
+        if entry is None or check_entry(table, entry, store=self._address):
+            rows.append((key, encode_entry(table)))
         return rows
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -134,7 +142,8 @@ class ByteStore(Driver):
         """Read one record at once."""
         spend(1, 1)
         codec = self.codec(table)
-        data = self.look(lambda txn, encoded=codec.encode_key(key): txn.get(encoded))  # type: ignore[misc]
+        encoded = codec.encode_key(key)
+        data = self.look(lambda txn: txn.get(encoded))
         return Absent(key) if data is None else codec.load(key, data, now)
 
     async def read(
@@ -150,7 +159,7 @@ class ByteStore(Driver):
                 await self._breathe(until)
             part = encoded[start : start + room]
             spend(1, len(part))
-            found += self.look(lambda txn, part=part: list(map(txn.get, part)))  # type: ignore[misc]
+            found += self.look(partial(_get_all, part))
         load = codec.load if values else _header_loader(codec)
         return [Absent(key) if data is None else load(key, data, now) for key, data in zip(keys, found, strict=True)]
 
@@ -170,7 +179,7 @@ class ByteStore(Driver):
         start, stop = codec.bounds(slice)
         total = 0
         while start < stop and (slice.limit is None or total < slice.limit):
-            live, examined, last = self.look(lambda txn, start=start: _count_page(txn, codec, start, stop, now))  # type: ignore[misc]
+            live, examined, last = self.look(partial(_count_page, codec, start, stop, now))
             spend(1, examined)
             total += live
             if last is None:
@@ -260,8 +269,12 @@ def _read_page(
     return _Page(Rows(rows), examined)
 
 
+def _get_all(keys: Sequence[bytes], txn: ReadTransaction) -> list[bytes | None]:
+    return list(map(txn.get, keys))
+
+
 def _count_page(
-    txn: ReadTransaction, codec: ByteCodec, start: bytes, stop: bytes, now: int
+    codec: ByteCodec, start: bytes, stop: bytes, now: int, txn: ReadTransaction
 ) -> tuple[int, int, bytes | None]:
     """Answer how many records live, how many there were, and the last key if there may be more behind it."""
     peek_header = codec.peek_header

@@ -189,7 +189,7 @@ class ByteWrite:
     def _conflict(self, failures: Sequence[tuple[Mutation, list[Key]]]) -> Conflict:
         keys = [(mutation.table.name, key) for mutation, failed in failures for key in failed]
         table, key = keys[0] if len(keys) == 1 else (None, None)
-        if all(not isinstance(mutation, CheckRange) and mutation.expect is ABSENT for mutation, _ in failures):
+        if all(isinstance(mutation, Put) and mutation.expect is ABSENT for mutation, _ in failures):
             return AlreadyExists(
                 "this key is taken: change the record that is there, or save() to replace it whatever it is",
                 keys=keys,

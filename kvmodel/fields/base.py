@@ -7,10 +7,12 @@ takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
 
 from kvmodel.drivers.base import Primitive, ValueType
+
+T = TypeVar("T")
 
 Note = list[bool] | None
 """Where loaders of nested objects leave a mark when they met a field that they don't know."""
@@ -72,33 +74,53 @@ class Codec:
         stored: The exact types of what is stored; empty where that can't be told.
         load_guard, dump_guard: Expressions over ``{v}``, true where a value needs neither conversion nor a closer look.
             They stand in generated functions; ``None`` where each value needs a call.
+        load_types, dump_types: Exact types that are all there is to look at, ``None`` where more is. What collections
+            go by, to look at all their elements at once.
         holds_objects: Whether nested objects occur inside, so that unknown fields may.
         holds_checks: Whether constraints occur inside.
         is_mutable: Whether values can change without an assignment.
+        is_hashable: Whether values can be elements of a set.
     """
 
-    __slots__ = ("accepts", "dump_guard", "load_guard", "stored", "text", "type")
-
-    holds_objects: bool | property = False
-    holds_checks: bool | property = False
-    is_mutable: ClassVar[bool] = False
+    __slots__ = (
+        "accepts",
+        "dump_guard",
+        "dump_types",
+        "holds_checks",
+        "holds_objects",
+        "is_hashable",
+        "is_mutable",
+        "load_guard",
+        "load_types",
+        "stored",
+        "text",
+        "type",
+    )
 
     def __init__(
         self,
         text: str,
         type: ValueType,
         *,
-        accepts: frozenset[type] = frozenset(),
-        stored: frozenset[type] = frozenset(),
-        load_guard: str | None = None,
-        dump_guard: str | None = None,
+        accepts: Iterable[type] = (),
+        stored: Iterable[type] = (),
+        inner: Iterable[Codec] = (),
+        is_mutable: bool | None = None,
+        is_hashable: bool = True,
     ) -> None:
         self.text = text
         self.type = type
-        self.accepts = accepts
-        self.stored = stored
-        self.load_guard = load_guard
-        self.dump_guard = dump_guard
+        self.accepts = frozenset(accepts)
+        self.stored = frozenset(stored)
+        self.load_guard: str | None = None
+        self.dump_guard: str | None = None
+        self.load_types: frozenset[Any] | None = None
+        self.dump_types: frozenset[Any] | None = None
+        parts = tuple(inner)
+        self.holds_objects: bool = any(part.holds_objects for part in parts)
+        self.holds_checks: bool = any(part.holds_checks for part in parts)
+        self.is_mutable: bool = any(part.is_mutable for part in parts) if is_mutable is None else is_mutable
+        self.is_hashable = is_hashable
 
     def load(self, value: Any, note: Note) -> Any:
         """Turn what is stored into a value."""
@@ -141,5 +163,12 @@ def cause_of(error: BaseException) -> BaseException | None:
     return error.__cause__ if isinstance(error, Mismatch | Refused) else error
 
 
-Loader = Callable[[Any, Note], Any]
-Dumper = Callable[[Any], Primitive]
+def locate(error: Mismatch, items: Iterable[tuple[object, T]], visit: Callable[[T], object]) -> Mismatch:
+    """Find which item failed, by visiting them again: collections count their elements only once one is wrong."""
+    for step, item in items:
+        try:
+            visit(item)
+        except Mismatch as found:
+            found.__cause__ = cause_of(found)
+            return found.under(f"[{step!r}]")
+    return error

@@ -172,7 +172,6 @@ def _union(annotations: tuple[Any, ...]) -> KeyCodec:
             " and each other type once"
         )
     by_type = {python_type: codec for codec in codecs for python_type in codec.accepts}
-    by_part = {type(part): codec for codec in codecs for part in () }
     restores = {_PART_TYPES[codec.type.kind]: codec.restore for codec in codecs if codec.restore is not None}
 
     def convert(value: Any) -> KeyPart:
@@ -216,7 +215,9 @@ def _tuple(annotation: Any) -> KeyCodec:
             raise wrong_type(text, value)
         if count is not None and len(value) != count:
             raise Mismatch(f"expected {text}, not {len(value)} elements")
-        return tuple(_element(codec, index, item) for index, (codec, item) in enumerate(zip(each(value), value)))
+        return tuple(
+            _element(codec, index, item) for index, (codec, item) in enumerate(zip(each(value), value, strict=True))
+        )
 
     def restore(part: Any) -> Any:
         return tuple(
@@ -245,7 +246,10 @@ def _own(annotation: Any, stored_as: type) -> KeyCodec:
     if inner is None:
         raise Refused(f"stored_as={describe(stored_as)} can't be in a key: {REMEDY}")
     if hooks is None:
-        raise Refused(f"nothing knows how {describe(annotation)} is stored: register its hooks with kv.converter")
+        raise Refused(
+            f"stored_as= is for types of your own, and nobody registered hooks for {describe(annotation)}: "
+            "register them with kv.converter before the model, or remove stored_as="
+        )
 
     def convert(value: Any) -> KeyPart:
         return inner.convert(hooks.dump(value))

@@ -27,7 +27,7 @@ class Member:
         make_default: Gives what the constructor takes where the stored field is missing; ``None``: it may not miss.
         kw_only: Whether the constructor takes it by name only.
         init: Whether the constructor takes it at all.
-        recheck: Called with the object's value before it is dumped, where it may have changed unseen.
+        recheck: Called with the object before the field is dumped, where it may have changed in place.
     """
 
     name: str
@@ -42,26 +42,24 @@ class Member:
         """Load a value that the guard did not let through; answer what the constructor takes."""
         try:
             if value is MISSING:
-                if self.make_default is None:
-                    raise wrong_type(self.codec.text, value)
-                return self.make_default()
+                return self._default()
             return self.codec.load(value, note)
         except Mismatch as error:
             raise error.under(f".{self.name}") from error.__cause__
 
+    def _default(self) -> object:
+        if self.make_default is not None:
+            return self.make_default() if self.init else MISSING
+        if not self.init:
+            return MISSING
+        raise wrong_type(self.codec.text, MISSING)
+
     def dump(self, value: object) -> Primitive:
         """Dump a value that the guard did not let through."""
         try:
-            if self.recheck is not None:
-                self.recheck(value)
             return self.codec.dump(value)
         except Mismatch as error:
             raise error.under(f".{self.name}") from error.__cause__
-
-    @property
-    def dump_guard(self) -> str | None:
-        """The guard in front of :meth:`dump`."""
-        return None if self.recheck is not None else self.codec.dump_guard
 
 
 def names_of(members: Sequence[Member]) -> dict[str, object]:
@@ -70,6 +68,7 @@ def names_of(members: Sequence[Member]) -> dict[str, object]:
     for index, member in enumerate(members):
         names[f"load_{index}"] = member.load
         names[f"dump_{index}"] = member.dump
+        names[f"recheck_{index}"] = member.recheck
     return names
 
 
@@ -89,8 +88,10 @@ def dump_lines(members: Sequence[Member]) -> list[str]:
     lines = []
     for index, member in enumerate(members):
         variable = f"v{index}"
+        if member.recheck is not None:
+            lines.append(f"recheck_{index}(obj)")
         lines.append(f"{variable} = obj.{member.name}")
-        lines += _guarded(member.dump_guard, variable, f"{variable} = dump_{index}({variable})")
+        lines += _guarded(member.codec.dump_guard, variable, f"{variable} = dump_{index}({variable})")
     return lines
 
 
@@ -115,3 +116,25 @@ def arguments(items: Sequence[tuple[str, Member]]) -> str:
 def indent(lines: Sequence[str], depth: int = 1) -> list[str]:
     """Indent source lines."""
     return ["    " * depth + line for line in lines]
+
+
+def late_lines(items: Sequence[tuple[str, Member]]) -> list[str]:
+    """Write the lines that set what the constructor does not take, where it is stored."""
+    return [
+        line
+        for variable, member in items
+        if not member.init
+        for line in (f"if {variable} is not MISSING:", f"    set_attribute(obj, {member.name!r}, {variable})")
+    ]
+
+
+def default_maker(default: Any) -> Callable[[], object] | None:
+    """Answer what gives the constructor's argument where a stored field is missing.
+
+    For a factory that is ``NOTHING``: an attrs constructor takes it for an argument that was not given.
+    """
+    if default is attrs.NOTHING:
+        return None
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+        return lambda: attrs.NOTHING
+    return lambda: default

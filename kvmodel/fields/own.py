@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import cattrs
 
-from kvmodel.fields.base import Mismatch, describe, wrong_type
+from kvmodel.drivers.base import Primitive, ValueType
+from kvmodel.fields.base import Codec, Mismatch, Note, describe, wrong_type
+from kvmodel.fields.choices import copy_primitive
 
 
 class Converter(cattrs.Converter):
@@ -99,3 +101,33 @@ class Hooks:
 def own_hooks(annotation: Any) -> Hooks | None:
     """Answer the hooks of a type, ``None`` for one that nobody registered."""
     return Hooks(annotation) if converter.knows(annotation) else None
+
+
+class OwnCodec(Codec):
+    """A user's own type. Its hook gives plain values; ``inner``, if given, says which."""
+
+    __slots__ = ("hooks", "inner")
+
+    def __init__(self, hooks: Hooks, inner: Codec | None = None) -> None:
+        super().__init__(
+            hooks.text,
+            ValueType("any", nullable=True) if inner is None else inner.type,
+            accepts=hooks.accepts,
+            stored=() if inner is None else inner.stored,
+            is_mutable=True,
+            is_hashable=getattr(hooks.annotation, "__hash__", None) is not None,
+        )
+        self.hooks = hooks
+        self.inner = inner
+
+    def load(self, value: Any, note: Note) -> Any:
+        return self.hooks.load(value if self.inner is None else self.inner.load(value, note))
+
+    def dump(self, value: Any) -> Primitive:
+        plain = self.hooks.dump(value)
+        try:
+            return copy_primitive(plain) if self.inner is None else self.inner.dump(plain)
+        except Mismatch as error:
+            raise Mismatch(
+                f"the hook that unstructures {self.text} gave what can't be stored: {error.problem}"
+            ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any, Union
 
 
@@ -12,10 +13,13 @@ def strip(annotation: Any) -> Any:
     return unwrap(annotation)[0]
 
 
-def unwrap(annotation: Any) -> tuple[Any, tuple[object, ...]]:
-    """Take ``Annotated``, ``NewType`` and ``type`` aliases off an annotation; answer their metadata too."""
+def unwrap(annotation: Any, known: Callable[[Any], bool] = lambda _: False) -> tuple[Any, tuple[object, ...]]:
+    """Take ``Annotated``, ``NewType`` and ``type`` aliases off an annotation, down to a known type at the most.
+
+    Answers the type and the metadata of the ``Annotated``.
+    """
     metadata: tuple[object, ...] = ()
-    while True:
+    while not known(annotation):
         if typing.get_origin(annotation) is Annotated:
             annotation, *more = typing.get_args(annotation)
             metadata = (*more, *metadata)
@@ -24,7 +28,8 @@ def unwrap(annotation: Any) -> tuple[Any, tuple[object, ...]]:
         elif type(annotation).__name__ == "TypeAliasType":
             annotation = annotation.__value__
         else:
-            return annotation, metadata
+            break
+    return annotation, metadata
 
 
 def members_of(annotation: Any) -> tuple[Any, ...] | None:

@@ -6,9 +6,9 @@ does not exist yet raises :class:`Unresolved`, and is looked up again at the fir
 
 from __future__ import annotations
 
+import inspect
 import sys
 import typing
-from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -19,28 +19,30 @@ from kvmodel.fields.base import Refused, Unresolved
 
 @attrs.define
 class Scope:
-    """The names that annotations may use.
+    """Where a class statement stands, and so what its annotations may name.
 
-    ``frame`` is where the class statement stands. It is kept only until all annotations are resolved, because it holds
-    all locals of its function.
+    ``frame`` is that of the statement. It is let go once all annotations are resolved, because it holds all locals of
+    its function.
     """
 
     module: str
     frame: FrameType | None = None
-    extra: dict[str, object] = attrs.field(factory=dict)
 
-    def resolve(self, annotation: object, *, module: str | None = None) -> Any:
-        """Answer the type that an annotation stands for; ``module`` is where it was written, if not in the scope's."""
-        names = vars(sys.modules.get(module or self.module, sys))
-        return _evaluate(annotation, names, self._locals())
+    def resolve(self, annotation: object) -> Any:
+        """Answer the type that an annotation of the class stands for."""
+        return _evaluate(annotation, self.module, self._locals())
 
-    def _locals(self) -> Mapping[str, object]:
+    def resolve_in(self, cls: type, annotation: object, module: str) -> Any:
+        """Answer the type that an annotation of another class stands for, which was written in ``module``."""
+        names = {cls.__name__: cls}
+        if "<locals>" in cls.__qualname__:
+            names |= self._locals()
+        return _evaluate(annotation, module, names)
+
+    def _locals(self) -> dict[str, Any]:
         if self.frame is None or self.frame.f_locals is self.frame.f_globals:
-            return self.extra
-        return {**self.extra, **self.frame.f_locals}
-
-    def __getstate__(self) -> object:  # pragma: no cover - frames have no copies
-        raise TypeError("a scope can't be copied")
+            return {}
+        return dict(self.frame.f_locals)
 
 
 class _Holder:
@@ -50,22 +52,27 @@ class _Holder:
         self.__annotations__ = {"field": annotation}
 
 
-def _evaluate(annotation: object, names: dict[str, Any], local_names: Mapping[str, object]) -> Any:
+def _evaluate(annotation: object, module: str, local_names: dict[str, Any]) -> Any:
+    names = vars(sys.modules[module]) if module in sys.modules else {}
     try:
-        return typing.get_type_hints(
-            _Holder(annotation), globalns=names, localns=dict(local_names), include_extras=True
-        )["field"]
+        return typing.get_type_hints(_Holder(annotation), globalns=names, localns=local_names, include_extras=True)[
+            "field"
+        ]
     except NameError as error:
         raise Unresolved(str(error)) from error
     except (TypeError, SyntaxError, AttributeError) as error:
         raise Refused(f"this annotation can't be read ({error}): mend it") from error
 
 
-def annotations_of(cls: type) -> Iterator[tuple[str, object, str]]:
-    """Give name, annotation and module of every annotation of a class, those of its bases first."""
-    for base in reversed(cls.__mro__):
-        for name, annotation in base.__dict__.get("__annotations__", {}).items():
-            yield name, annotation, base.__module__
+def annotation_of(cls: type, name: str, known: object) -> tuple[object, str]:
+    """Answer a field's annotation, which may be text, and the module where it was written."""
+    for base in cls.__mro__:
+        annotations = inspect.get_annotations(base)
+        if name in annotations:
+            return annotations[name], base.__module__
+    if known is None:
+        raise Refused("a field needs an annotation: write its type")
+    return known, cls.__module__
 
 
 def is_class_variable(annotation: object) -> bool:

@@ -15,7 +15,7 @@ UTC: Final = timezone.utc
 
 
 class ScalarCodec(Codec):
-    """A type of the waist. ``slow`` looks closer at what the guards did not let through."""
+    """A type of the waist. ``slow_load`` and ``slow_dump`` look closer at what the guards did not let through."""
 
     __slots__ = ("slow_dump", "slow_load")
 
@@ -26,21 +26,17 @@ class ScalarCodec(Codec):
         *,
         load_guard: str | None = None,
         dump_guard: str | None = None,
+        slow: Callable[[Any], Any] | None = None,
         slow_load: Callable[[Any], Any] | None = None,
-        slow_dump: Callable[[Any], Any] | None = None,
-        also_stored: frozenset[type] = frozenset(),
     ) -> None:
-        guard = f"type({{v}}) is {python_type.__name__}"
-        super().__init__(
-            python_type.__name__,
-            ValueType(kind),
-            accepts=frozenset({python_type}),
-            stored=frozenset({python_type}),
-            load_guard=load_guard or guard,
-            dump_guard=dump_guard or guard,
-        )
-        self.slow_load = slow_load or exactly(python_type)
-        self.slow_dump = slow_dump or exactly(python_type)
+        name = python_type.__name__
+        super().__init__(name, ValueType(kind), accepts={python_type}, stored={python_type})
+        self.load_guard = load_guard or f"type({{v}}) is {name}"
+        self.dump_guard = dump_guard or f"type({{v}}) is {name}"
+        self.load_types = None if load_guard else self.stored
+        self.dump_types = None if dump_guard else self.accepts
+        self.slow_dump = slow or exactly(python_type)
+        self.slow_load = slow_load or self.slow_dump
 
     def load(self, value: Any, note: Note) -> Any:
         return self.slow_load(value)
@@ -112,32 +108,22 @@ def take_time(value: Any) -> time:
     return value
 
 
-_UTC_GUARD: Final = "type({v}) is datetime and {v}.tzinfo is UTC"
-_TIME_GUARD: Final = "type({v}) is time and {v}.tzinfo is None"
+_TEXT: Final = "type({v}) is str and {v}.isascii()"
+_AWARE: Final = "type({v}) is datetime and {v}.tzinfo is UTC"
+_NAIVE: Final = "type({v}) is time and {v}.tzinfo is None"
 
 SCALARS: Final[dict[type, ScalarCodec]] = {
-    codec_type: codec
-    for codec in (
-        ScalarCodec(bool, "bool"),
-        ScalarCodec(int, "int"),
-        ScalarCodec(float, "float", slow_load=take_float, slow_dump=take_float),
-        ScalarCodec(str, "str", dump_guard="type({v}) is str and {v}.isascii()", slow_dump=take_text),
-        ScalarCodec(bytes, "bytes"),
-        ScalarCodec(Decimal, "decimal"),
-        ScalarCodec(UUID, "uuid"),
-        ScalarCodec(
-            datetime,
-            "datetime",
-            load_guard=_UTC_GUARD,
-            dump_guard=_UTC_GUARD,
-            slow_load=take_datetime,
-            slow_dump=take_datetime,
-        ),
-        ScalarCodec(date, "date"),
-        ScalarCodec(time, "time", load_guard=_TIME_GUARD, dump_guard=_TIME_GUARD, slow_load=take_time, slow_dump=take_time),
-        ScalarCodec(timedelta, "timedelta"),
-    )
-    for codec_type in codec.accepts
+    bool: ScalarCodec(bool, "bool"),
+    int: ScalarCodec(int, "int"),
+    float: ScalarCodec(float, "float", slow=take_float),
+    str: ScalarCodec(str, "str", dump_guard=_TEXT, slow=take_text, slow_load=exactly(str)),
+    bytes: ScalarCodec(bytes, "bytes"),
+    Decimal: ScalarCodec(Decimal, "decimal"),
+    UUID: ScalarCodec(UUID, "uuid"),
+    datetime: ScalarCodec(datetime, "datetime", load_guard=_AWARE, dump_guard=_AWARE, slow=take_datetime),
+    date: ScalarCodec(date, "date"),
+    time: ScalarCodec(time, "time", load_guard=_NAIVE, dump_guard=_NAIVE, slow=take_time),
+    timedelta: ScalarCodec(timedelta, "timedelta"),
 }
 
 GUARD_NAMES: Final[dict[str, object]] = {

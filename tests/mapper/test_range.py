@@ -7,6 +7,7 @@ import base64
 import os
 from decimal import Decimal
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +32,7 @@ def _ids(rows: list[Reading]) -> list[str]:
 
 @pytest.fixture
 async def rows(db: kv.Database) -> list[Reading]:
-    await Reading.objects.save_many(reversed(ROWS))
+    await Reading.objects.save_many(attrs.evolve(row) for row in reversed(ROWS))
     await Reading.objects.save_many([Reading("r", "z", 1), Reading("t", "a", 1)])
     return ROWS
 

@@ -47,7 +47,8 @@ _TAGS: Final = {
 # --- joining ----------------------------------------------------------------------------------------------------------
 
 _LOW: Final = {code: "!" + chr(code + 0x30) for code in range(0x22)}
-_ESCAPED: Final = re.compile("!(.?)", re.DOTALL)
+_ORIGINALS: Final = {escape: chr(code) for code, escape in _LOW.items()}
+_ESCAPED: Final = re.compile("!.?", re.DOTALL)
 
 
 def join(parts: Iterable[str]) -> str:
@@ -65,10 +66,10 @@ def split(text: str) -> tuple[str, ...]:
 
 
 def _original(escaped: re.Match[str]) -> str:
-    code = ord(escaped[1]) - 0x30
-    if not 0 <= code < 0x22:
+    original = _ORIGINALS.get(escaped[0])
+    if original is None:
         raise ValueError("! begins something that is not an escape")
-    return chr(code)
+    return original
 
 
 # --- components -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,91 @@
+"""The options of a class line: ``class User(kv.Model, table="users", frozen=True)``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Final, Literal
+
+import attrs
+
+from kvmodel.errors import SchemaError
+
+_TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_OWN_TABLES: Final = "_kvmodel"
+_OF_TABLES: Final = ("schema", "expires_in", "layout", "store_options")
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """What a class line says. Without a table the model is abstract: it holds fields for its subclasses."""
+
+    table: str | None = None
+    abstract: bool = False
+    frozen: bool = False
+    kw_only: bool = False
+    schema: int = 1
+    expires_in: timedelta | None = None
+    layout: Literal["record", "plain"] = "record"
+    store_options: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+
+
+_KNOWN: Final = tuple(attribute.name for attribute in attrs.fields(Options))
+
+
+def read_options(model: str, given: Mapping[str, Any], *, extends_concrete: bool) -> Options:
+    """Check the options of a class line."""
+    for option in given:
+        if option not in _KNOWN:
+            raise SchemaError(f"{model}: unknown option {option!r} in the class line, known are: {', '.join(_KNOWN)}")
+    options = Options(**given)
+    for problem in _problems(options, given, extends_concrete=extends_concrete):
+        raise SchemaError(f"{model}: {problem}", table=None if options.table is None else str(options.table))
+    return options
+
+
+def _problems(options: Options, given: Mapping[str, Any], *, extends_concrete: bool) -> list[str]:
+    for flag in ("abstract", "frozen", "kw_only"):
+        if type(getattr(options, flag)) is not bool:
+            return [f"{flag}= is True or False"]
+    if options.table is not None:
+        return [problem for is_wrong, problem in _problems_of_table(options) if is_wrong]
+    if extends_concrete and not options.abstract:
+        return ["a subclass of a model with a table needs its own: add table= to the class line, or abstract=True"]
+    return [
+        f"{option}= belongs to a model with a table: add table=, or move it to the subclass"
+        for option in _OF_TABLES
+        if option in given
+    ]
+
+
+def _problems_of_table(options: Options) -> list[tuple[bool, str]]:
+    name: Any = options.table
+    number: Any = options.schema
+    lifetime: Any = options.expires_in
+    is_name = isinstance(name, str) and _TABLE_NAME.fullmatch(name) is not None
+    return [
+        (options.abstract, "an abstract model has no table: remove table= or abstract=True"),
+        (not is_name, "table= is 1 to 63 ASCII letters, digits and underscores, and begins with no digit"),
+        (
+            is_name and name.lower().startswith(_OWN_TABLES),
+            f"tables named {_OWN_TABLES}... are kvmodel's: choose another",
+        ),
+        (type(number) is not int or not 1 <= number < 2**32, "schema= numbers the declaration: 1, later 2, and so on"),
+        (options.layout not in ("record", "plain"), 'layout= is "record" or "plain"'),
+        (
+            lifetime is not None and not (isinstance(lifetime, timedelta) and lifetime > timedelta(0)),
+            "expires_in= is a timedelta above zero",
+        ),
+        (not _is_nested_mapping(options.store_options), "store_options= maps a store's name to a mapping of options"),
+        (
+            options.layout == "plain" and (lifetime is not None or number != 1),
+            "the plain layout holds no deadline and no schema number: remove expires_in= and schema=",
+        ),
+    ]
+
+
+def _is_nested_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(options, Mapping) for name, options in value.items()
+    )

@@ -1,0 +1,227 @@
+"""One open LMDB file, shared by all connections of this process.
+
+Rules.
+
+* Readers take no lock. Replacing the memory map invalidates the read transactions of other threads, which the binding
+  reports as an error and never as wrong bytes; a reader that fails tries again behind ``gate``, which is held while
+  the map is replaced.
+* The writer thread waits inside LMDB for other processes to let go of the write lock, and the map can't be replaced
+  meanwhile: ``entering`` says so, and readers who need a larger map wait a moment, then give up.
+* A handle can be given up and opened again when LMDB has declared it broken. Connections therefore hold a
+  :class:`Space`, whose ``begin`` is exchanged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import NoReturn, TypeVar
+
+import lmdb
+
+from kvmodel.drivers.lmdb.faults import explain
+from kvmodel.drivers.lmdb.files import Settings, open_handle
+from kvmodel.drivers.lmdb.transactions import Database, ReadView
+from kvmodel.errors import Closed, StoreError, Unavailable, ValidationError
+
+__all__ = ["CLOSED", "Environment", "Space"]
+
+T = TypeVar("T")
+
+_ATTEMPTS = 5
+_PATIENCE = 0.1
+_PAUSE = 0.001
+_MAP_UNIT = 1 << 16
+
+
+class Space:
+    """One database of an environment, as connections see it.
+
+    Attributes:
+        begin: Begins a read transaction on it; raises once it can't be used.
+        db: Its handle, ``None`` for the main database.
+    """
+
+    __slots__ = ("begin", "db", "name")
+
+    def __init__(self, name: bytes | None, begin: Callable[[], lmdb.Transaction[bytes]] | None = None) -> None:
+        self.name = name
+        self.db: Database = None
+        self.begin = begin or _raise_closed
+
+    def attach(self, handle: lmdb.Environment) -> None:
+        """Take transactions from this handle from now on. Raises ``lmdb.NotFoundError``."""
+        if self.name is None:
+            self.begin = handle.begin
+            return
+        txn = handle.begin()
+        try:
+            self.db = handle.open_db(self.name, txn=txn, create=False)
+        except BaseException:
+            txn.abort()
+            raise
+        txn.commit()
+        self.begin = partial(handle.begin, self.db)
+
+
+def _raise_closed() -> NoReturn:
+    raise Closed("this connection is closed: connect again")
+
+
+CLOSED = Space(None)
+"""What a closed connection reads from."""
+
+
+class Environment:
+    """One open LMDB file.
+
+    Attributes:
+        handle: The binding's environment.
+        turn: Held by the writer thread from before a transaction until after it.
+        gate: Held while the map is replaced.
+        entering: Whether the writer thread is waiting inside LMDB for the write lock.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.address = settings.address
+        self.turn = threading.Lock()
+        self.gate = threading.Lock()
+        self.entering = False
+        self._spaces: dict[bytes | None, Space] = {}
+        self.handle = open_handle(settings, settings.map_size)
+
+    def check_same(self, settings: Settings) -> None:
+        """Raise ``ValidationError`` where this file is open in another way than is wanted now."""
+        for name in () if settings.readonly else ("readonly", "sync"):
+            ours = getattr(self.settings, name)
+            if getattr(settings, name) != ours:
+                raise ValidationError(
+                    f"this process has this file open with {name}={str(ours).lower()}: use the same, or close it first",
+                    field=name,
+                    store=self.address,
+                )
+
+    def space(self, name: bytes | None) -> Space:
+        """Answer one of its databases. Raises ``lmdb.NotFoundError``."""
+        space = self._spaces.get(name)
+        if space is None:
+            space = Space(name)
+            space.attach(self.handle)
+            self._spaces[name] = space
+        return space
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def look(self, space: Space, work: Callable[[ReadView], T]) -> T:
+        """Run ``work`` in a read transaction; once more if the map was replaced meanwhile."""
+        try:
+            return self._look(space, work)
+        except lmdb.Error:
+            return self.look_again(space, work)
+
+    def look_again(self, space: Space, work: Callable[[ReadView], T]) -> T:
+        """Run ``work`` while nobody here replaces the map, after adopting one that another process has made larger."""
+        patience = time.monotonic() + _PATIENCE
+        attempts = 0
+        while True:
+            with self.gate:
+                try:
+                    return self._look(space, work)
+                except lmdb.MapResizedError as error:
+                    if not self.entering:
+                        self.handle.set_mapsize(0)
+                        continue
+                    problem: lmdb.Error = error
+                except lmdb.Error as error:
+                    attempts += 1
+                    problem = error
+            if isinstance(problem, lmdb.MapResizedError) and time.monotonic() > patience:
+                raise Unavailable(
+                    "another process made this file larger and keeps its write lock: try again", store=self.address
+                ) from problem
+            if attempts == _ATTEMPTS:
+                raise explain(problem, self.address) from problem
+            if isinstance(problem, lmdb.ReadersFullError):
+                self.handle.reader_check()
+            time.sleep(_PAUSE)
+
+    def _look(self, space: Space, work: Callable[[ReadView], T]) -> T:
+        txn = space.begin()
+        try:
+            return work(ReadView(self.handle, txn, space.db))
+        finally:
+            txn.abort()
+
+    # --- writing, from the writer thread only -------------------------------------------------------------------------
+
+    def begin_write(self) -> lmdb.Transaction[bytes]:
+        """Begin a write transaction, as soon as no other process has one. Raises ``lmdb.Error``."""
+        while True:
+            with self.gate:
+                self.entering = True
+            try:
+                return self.handle.begin(write=True)
+            except lmdb.MapResizedError:
+                pass
+            finally:
+                self.entering = False
+            with self.gate:
+                self.handle.set_mapsize(0)
+
+    def grow(self, size: int) -> None:
+        """Make the map larger, with room for ``size`` bytes more. Raises ``lmdb.Error``; the old size is kept then."""
+        with self.gate:
+            current = self.handle.info()["map_size"]
+            wanted = max(2 * current, current + 4 * size)
+            try:
+                self.handle.set_mapsize(-(-wanted // _MAP_UNIT) * _MAP_UNIT)
+            except lmdb.Error:
+                # The old map is gone by now, and the handle with it.
+                self._reopen(current)
+                raise
+
+    def mend(self) -> bool:
+        """Exchange the handle if LMDB refuses to go on with it. Answers whether that was so."""
+        try:
+            self.handle.begin().abort()
+        except lmdb.MapResizedError:
+            return False
+        except lmdb.Error:
+            with self.gate:
+                self._reopen(self.settings.map_size)
+            return True
+        return False
+
+    def _reopen(self, map_size: int) -> None:
+        self.handle.close()
+        try:
+            self.handle = open_handle(self.settings, map_size)
+            for space in self._spaces.values():
+                space.attach(self.handle)
+        except (lmdb.Error, StoreError) as error:
+            self.detach(partial(_raise_lost, error, self.address))
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def detach(self, begin: Callable[[], NoReturn] = _raise_closed) -> None:
+        """Let every connection fail from now on, in the way given."""
+        for space in self._spaces.values():
+            space.begin = begin
+
+    def close(self) -> None:
+        """Close the file. Nobody may be using it."""
+        self.detach()
+        if not self.settings.sync and not self.settings.readonly:
+            with contextlib.suppress(lmdb.Error):
+                self.handle.sync(True)
+        self.handle.close()
+
+
+def _raise_lost(cause: Exception, address: str) -> NoReturn:
+    raise StoreError(
+        "this file could not be opened again after a failure: close this connection and connect anew", store=address
+    ) from cause
