@@ -37,12 +37,13 @@ async def fill(path: Path, records: int) -> Figures:
     """Write that many records."""
     async with kv.connect(url(path)) as db:
         start = time.perf_counter()
-        await User.objects.using(db).save_many(User(*fields(number)) for number in range(records))
+        written = await User.objects.using(db).save_many(User(*fields(number)) for number in range(records))
         seconds = time.perf_counter() - start
+    assert written == records, written
     return {"records": records, "seconds": seconds, "per_second": records / seconds}
 
 
-async def scan(path: Path) -> Figures:
+async def scan(path: Path, expected: int) -> Figures:
     """Read all of it as a stream. What a mapped file keeps in memory is the page cache's, so it is told apart."""
     async with kv.connect(url(path)) as db:
         anonymous, mapped = memory()
@@ -58,6 +59,7 @@ async def scan(path: Path) -> Figures:
                 now = memory()
                 most_anonymous, most_mapped = max(most_anonymous, now[0]), max(most_mapped, now[1])
         seconds = time.perf_counter() - start
+    assert records == expected, records
     return {
         "records": records,
         "seconds": seconds,
@@ -108,8 +110,8 @@ def main(arguments: Sequence[str]) -> Figures:
     match arguments:
         case ["fill", path, records]:
             return asyncio.run(fill(Path(path), int(records)))
-        case ["scan", path]:
-            return asyncio.run(scan(Path(path)))
+        case ["scan", path, records]:
+            return asyncio.run(scan(Path(path), int(records)))
         case ["gets", few_path, few, many_path, many]:
             return asyncio.run(gets(Path(few_path), int(few), Path(many_path), int(many)))
     raise SystemExit(f"no such question: {arguments}")

@@ -57,7 +57,7 @@ def measure(folder: Path, *, quick: bool) -> Mapping[str, object]:
 
     large.ask("fill", folder / "few", few)
     filled = large.ask("fill", folder / "many", many)
-    scanned = large.ask("scan", folder / "many")
+    scanned = large.ask("scan", folder / "many", many)
     got = large.ask("gets", folder / "few", few, folder / "many", many)
     title(f"{many:,} records")
     line("written a second", filled["per_second"])

@@ -151,20 +151,24 @@ async def show_largest_files(package: str) -> None:
         print(f"{file.size:>14,}  {file.path}")
 
 
-async def show_folders(package: str) -> None:
+async def show_folder(package: str) -> None:
     """Files under a folder are a range of keys: those that begin with its path."""
     folders: Counter[str] = Counter()
+    files = 0
     async for file in File.objects.range(package):
-        folders[file.path.rpartition("/")[0] + "/"] += 1
-    folder = max(sorted(folders), key=folders.__getitem__)
+        files += 1
+        folder, slash, _ = file.path.rpartition("/")
+        if slash:
+            folders[folder + slash] += file.size
 
-    below = File.objects.range(package, prefix=folder)
-    size = sum([file.size async for file in below])
-    print(f"\nUnder {folder} are {await below.count():,} files, {size:,} bytes. The first and the last:")
-    ends = [await below.first(), await File.objects.range(package, prefix=folder, reverse=True).first()]
-    for end in ends:
-        if end is not None:
-            print(f"{end.size:>14,}  {end.path}  {end.hash or ''}")
+    largest = max(sorted(folders), key=folders.__getitem__)
+    below = [file async for file in File.objects.range(package, prefix=largest)]
+    size = sum(file.size for file in below)
+    print(f"\nOf the {files:,} files of {package}, {len(below):,} are under {largest}: {size:,} bytes.")
+
+    last_first = File.objects.range(package, prefix=largest, reverse=True)
+    for name, end in (("first", below[0]), ("last", await last_first.first())):
+        print(f"{name:>14}  {end}")
 
 
 async def main(url: str) -> None:
@@ -175,7 +179,7 @@ async def main(url: str) -> None:
 
         largest = await show_totals()
         await show_largest_files(largest.name)
-        await show_folders(largest.name)
+        await show_folder(largest.name)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Nothing else above the drivers imports asyncio, so that a synchronous twin can b
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop, CancelledError, Future, Lock, get_running_loop, sleep
+from asyncio import AbstractEventLoop, CancelledError, Future, Lock, Task, get_running_loop, sleep
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -19,9 +19,12 @@ __all__ = [
     "Loop",
     "TaskSet",
     "before",
+    "call_soon",
+    "finished",
     "get_running_loop",
     "give_way",
     "sleep",
+    "start",
 ]
 
 Loop = AbstractEventLoop
@@ -44,6 +47,16 @@ async def before(awaitable: Awaitable[T], seconds: float, *, store: str) -> T:
         raise TimedOut("no answer in time: raise the timeout, or look at the store's load", store=store) from error
 
 
+def start(coroutine: Coroutine[Any, Any, T]) -> Task[T]:
+    """Run a coroutine beside this one. Whoever starts it awaits it."""
+    return get_running_loop().create_task(coroutine)
+
+
+async def finished(task: Task[Any]) -> None:
+    """Wait until a task has ended, in whatever way."""
+    await asyncio.wait([task])
+
+
 class TaskSet:
     """Background tasks with an owner: they end when it does, none outlives it."""
 
@@ -52,7 +65,7 @@ class TaskSet:
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine that handles its own errors."""
-        task = asyncio.get_running_loop().create_task(coroutine)
+        task = start(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

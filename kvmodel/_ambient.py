@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Protocol
+from weakref import WeakKeyDictionary, WeakSet
 
 from kvmodel.errors import NoDatabase
 
@@ -25,17 +25,21 @@ current_unit = unit_variable.get
 time_limit: ContextVar[float | None] = ContextVar("kvmodel_time_limit", default=None)
 
 
-class OpenDatabases:
-    """The databases that are open in this process.
+class Near(Protocol):
+    """Keeps something that is derived from the open databases."""
 
-    ``epoch`` is a new object after every change; what was derived from the list is kept together with the epoch it was
-    derived in.
-    """
+    def forget(self) -> None:
+        """Derive it anew at the next use."""
+        ...
+
+
+class OpenDatabases:
+    """The databases that are open in this process."""
 
     def __init__(self) -> None:
         self._databases: list[Database] = []
         self._own: WeakKeyDictionary[Schema, Database] = WeakKeyDictionary()
-        self.epoch = object()
+        self._near: WeakSet[Near] = WeakSet()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
@@ -59,7 +63,13 @@ class OpenDatabases:
 
     def changed(self) -> None:
         """Invalidate what was derived: a database was opened or closed, or a model bound."""
-        self.epoch = object()
+        for near in self._near:
+            near.forget()
+        self._near.clear()
+
+    def watch(self, near: Near) -> None:
+        """Have something that is derived from the open databases forgotten at their next change."""
+        self._near.add(near)
 
     def only(self) -> Database:
         """Answer the one open database. Raises ``NoDatabase`` where there is none, or a choice."""

@@ -47,8 +47,8 @@ class Bound(Generic[M]):
         self.now = connection.now
         self.make_key = schema.make_key
         self.load: Callable[[Row], M] = schema.load
-        self.peek = connection.driver.peek
         self.in_place = connection.driver.capabilities.reads_in_place
+        self.peek: Callable[[Key], Row | Absent] | None = None
         self.ready = False
         self._order: ByteCodec | None = None
 
@@ -72,22 +72,25 @@ class Bound(Generic[M]):
             if self.connection.prepares:
                 await self.prepare()
             else:
-                self.ready = True
+                self._made_ready()
 
     async def prepare(self) -> None:
         """Make the table ready, whatever the connection's ``prepare`` option says."""
         async with self.connection.preparing:
             if not self.ready:
                 await self.driver.prepare(self.table, now=self.now(), until=self.until())
-                self.ready = True
+                self._made_ready()
+
+    def _made_ready(self) -> None:
+        self.ready = True
+        if self.in_place:
+            self.peek = self.driver.peeker(self.table)
 
     # --- reading ---
 
     async def read(self, key: Key, *, values: bool = True) -> Row | Absent:
         """Read one record; concurrent calls travel together where the store takes several keys at once."""
         await self.prepared()
-        if self.in_place and values:
-            return self.peek(self.table, key, self.now())
         if self.driver.capabilities.max_read_batch > 1 and not self.in_place and values:
             return await self.connection.batcher.read(self, key)
         rows = await self.driver.read(self.table, [key], values=values, now=self.now(), until=self.until())

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from kvmodel import _aio
 from kvmodel._deadlines import KEEP
 from kvmodel._direct import expectation_of, new_deadline
 from kvmodel._stamps import new_stamp
 from kvmodel._state import State, Status, get_state, set_state
-from kvmodel.drivers.base import Delete, Mutation, Outcome, Put
+from kvmodel.drivers.base import ANYTHING, Delete, Mutation, Outcome, Put
 from kvmodel.drivers.base import Status as Ended
-from kvmodel.errors import BatchError, Conflict, KvModelError, OutcomeUnknown, StoreError, TooLarge, ValidationError
+from kvmodel.errors import BatchError, Conflict, KvModelError, OutcomeUnknown, StoreError, TooLarge
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
@@ -24,6 +24,10 @@ __all__ = ["Bulk", "batch_size", "send", "settle"]
 M = TypeVar("M", bound="Model")
 
 _BATCH = 1000
+_UNSENT = Outcome(Ended.UNSENT)
+# A third cheaper than calling the classes, and done for every object.
+_new: Callable[[type[Put], tuple[object, ...]], Put] = tuple.__new__
+_new_state: Callable[[type[State], tuple[object, ...]], State] = tuple.__new__
 
 
 def batch_size(bound: Bound[M]) -> int:
@@ -62,8 +66,41 @@ async def send(bound: Bound[Any], writes: Sequence[Put | Delete], objs: Sequence
         return [Outcome(Ended.TOO_LARGE if write.key == error.key else Ended.UNSENT, error=error) for write in writes]
 
 
+def settle_all(writes: Sequence[Put | Delete], objs: Sequence[Model], outcomes: Sequence[Outcome]) -> None:
+    """Give objects the states that follow from what became of their writes."""
+    for write, obj, outcome in zip(writes, objs, outcomes, strict=False):
+        if outcome.status is Ended.WRITTEN and type(write) is Put and get_state(obj) is None:
+            set_state(obj, _new_state(State, (Status.LOADED, write.key, outcome.version, write.expires_at, None)))
+        else:
+            settle(write, obj, outcome)
+
+
+def _first_repeated(puts: Sequence[Put]) -> int | None:
+    """The position at which a key comes again: one write takes one mutation a key, and the last is to win."""
+    if len({put.key for put in puts}) == len(puts):
+        return None
+    seen = set()
+    for position, put in enumerate(puts):
+        if put.key in seen:
+            return position
+        seen.add(put.key)
+    return None
+
+
+class _Encoded(NamedTuple, Generic[M]):
+    """A batch, ready to be sent unless something of it was refused (by position)."""
+
+    batch: list[M]
+    puts: list[Put]
+    refused: dict[int, Outcome]
+
+
 class Bulk(Generic[M]):
-    """Writes many objects of one model."""
+    """Writes many objects of one model.
+
+    While a batch is on its way to the store, the next one is taken from the input and encoded; it is sent only when the
+    one before is known to be written.
+    """
 
     def __init__(self, bound: Bound[M]) -> None:
         self._bound = bound
@@ -71,78 +108,81 @@ class Bulk(Generic[M]):
     async def save(self, objs: Iterable[M] | AsyncIterable[M]) -> int:
         """Save all objects, and answer how many. Raises ``BatchError`` at the first batch with a failure."""
         await self._bound.prepared()
+        source: _Source[M] = _AsyncSource(objs) if isinstance(objs, AsyncIterable) else _SyncSource(objs)
         done = 0
-        size = batch_size(self._bound)
-        if isinstance(objs, AsyncIterable):
-            stream = aiter(objs)
-            while batch := [obj async for obj in _take(stream, size)]:
-                done = await self._save(batch, done, _chain(stream))
-            return done
-        rest = iter(objs)
-        while batch := list(itertools.islice(rest, size)):
-            done = await self._save(batch, done, rest)
+        current = await self._next(source)
+        while current is not None:
+            sending = _aio.start(self._send(current))
+            try:
+                await _aio.give_way()
+                following = await self._next(source)
+            except BaseException as error:
+                if isinstance(error, _aio.CancelledError):
+                    sending.cancel()
+                await _aio.finished(sending)
+                raise
+            outcomes = await sending
+            done += sum(outcome.status is Ended.WRITTEN for outcome in outcomes)
+            ahead = [] if following is None else following.batch
+            if any(outcome.status is not Ended.WRITTEN for outcome in outcomes):
+                raise self._failed(current.batch, outcomes, done, source, ahead)
+            if following is not None and _share_keys(current, following):
+                following = self._encode(following.batch)  # Some of its objects have another state now.
+            current = following
         return done
 
-    async def _save(self, batch: list[M], done: int, rest: Iterator[M] | _Rest[M]) -> int:
+    async def _next(self, source: _Source[M]) -> _Encoded[M] | None:
+        """Take and encode a batch. One write takes one mutation a key: it ends where a key comes again."""
+        batch = await source.take(batch_size(self._bound))
+        if not batch:
+            return None
+        encoded = self._encode(batch)
+        repeated = None if encoded.refused else _first_repeated(encoded.puts)
+        if repeated is None:
+            return encoded
+        source.put_back(batch[repeated:])
+        return _Encoded(batch[:repeated], encoded.puts[:repeated], {})
+
+    def _encode(self, batch: list[M]) -> _Encoded[M]:
         bound = self._bound
-        outcomes: list[Outcome | None] = [None] * len(batch)
-        puts: list[tuple[int, Put]] = []
-        seen: dict[tuple[object, ...], int] = {}
+        table, key_of, dump = bound.table, bound.schema.key_of, bound.schema.dump
+        default = bound.default_deadline()
+        puts: list[Put] = []
+        refused: dict[int, Outcome] = {}
         for position, obj in enumerate(batch):
             try:
-                put = self._put(obj)
+                key, values = key_of(obj), dump(obj)
+                if get_state(obj) is None:
+                    puts.append(_new(Put, (table, key, values, new_stamp(), default, ANYTHING)))
+                else:
+                    expect = expectation_of(bound, obj, key)
+                    puts.append(Put(table, key, values, new_stamp(), new_deadline(bound, obj, KEEP), expect))
             except KvModelError as error:
-                outcomes[position] = _refused(error)
-                continue
-            if put.key in seen:
-                # One key twice: the batch before the repetition goes first, so that the last one wins.
-                return await self._split(batch, position, done, rest)
-            seen[put.key] = position
-            puts.append((position, put))
-        if all(outcome is None for outcome in outcomes):
-            written = await send(self._bound, [put for _, put in puts], batch)
-            for (position, put), outcome in zip(puts, written, strict=True):
-                outcomes[position] = outcome
-                settle(put, batch[position], outcome)
-        ended = [outcome or Outcome(Ended.UNSENT) for outcome in outcomes]
-        good = sum(outcome.status is Ended.WRITTEN for outcome in ended)
-        if good == len(batch):
-            return done + good
-        again = [obj for obj, outcome in zip(batch, ended, strict=True) if outcome.status is not Ended.WRITTEN]
-        cause = next((outcome.error for outcome in ended if outcome.error is not None), None)
-        raise BatchError(
+                refused[position] = _refused(error)
+        return _Encoded(batch, puts, refused)
+
+    async def _send(self, encoded: _Encoded[M]) -> list[Outcome]:
+        batch, puts, refused = encoded
+        if refused:
+            return [refused.get(position, _UNSENT) for position in range(len(batch))]
+        outcomes = await send(self._bound, puts, batch)
+        settle_all(puts, batch, outcomes)
+        return outcomes
+
+    def _failed(
+        self, batch: list[M], outcomes: list[Outcome], done: int, source: _Source[M], ahead: list[M]
+    ) -> BatchError:
+        again = [obj for obj, outcome in zip(batch, outcomes, strict=True) if outcome.status is not Ended.WRITTEN]
+        error = BatchError(
             "some of a batch were not written: look at .outcomes, mend, and send .remaining again",
-            outcomes=ended,
-            done=done + good,
-            remaining=rest.after(again) if isinstance(rest, _Rest) else itertools.chain(again, rest),
-            table=bound.table.name,
-            store=bound.driver.capabilities.store,
-        ) from cause
-
-    async def _split(self, batch: list[M], position: int, done: int, rest: Iterator[M] | _Rest[M]) -> int:
-        """Save a batch in two steps, at the place where a key comes again."""
-        behind = batch[position:]
-        left: Iterator[M] | _Rest[M] = rest.ahead(behind) if isinstance(rest, _Rest) else itertools.chain(behind, rest)
-        done = await self._save(batch[:position], done, left)
-        return await self._save(behind, done, rest)
-
-    def _put(self, obj: M) -> Put:
-        bound = self._bound
-        schema = bound.schema
-        if not isinstance(obj, schema.model):
-            raise ValidationError(
-                f"save_many() of {schema.model_name} takes {schema.model_name} objects, not {type(obj).__name__} ones",
-                table=schema.name,
-            )
-        key = schema.key_of(obj)
-        return Put(
-            bound.table,
-            key,
-            schema.dump(obj),
-            new_stamp(),
-            new_deadline(bound, obj, KEEP),
-            expectation_of(bound, obj, key),
+            outcomes=outcomes,
+            done=done,
+            remaining=source.remaining([*again, *ahead]),
+            table=self._bound.table.name,
+            store=self._bound.driver.capabilities.store,
         )
+        error.__cause__ = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
+        return error
 
     async def remove(self, deletes: Sequence[Mutation], *, done: int) -> int:
         """Remove records by key, and answer how many. Raises ``BatchError``."""
@@ -166,34 +206,62 @@ class Bulk(Generic[M]):
         return gone
 
 
-class _Rest(Generic[M]):
-    """What is left of an asynchronous input."""
+class _Source(Protocol[M]):
+    """An input of any length, looked at one batch at a time."""
 
-    def __init__(self, stream: AsyncIterator[M], ahead: Sequence[M] = ()) -> None:
-        self._stream = stream
-        self._ahead = ahead
+    async def take(self, size: int) -> list[M]:
+        """Answer the next objects, at most ``size``; none at the end."""
+        ...
 
-    def ahead(self, objs: Sequence[M]) -> _Rest[M]:
-        return _Rest(self._stream, [*objs, *self._ahead])
+    def put_back(self, objs: list[M]) -> None:
+        """Have these come next."""
+        ...
 
-    async def after(self, objs: Sequence[M]) -> AsyncIterator[M]:
+    def remaining(self, objs: list[M]) -> Iterable[M] | AsyncIterable[M]:
+        """Answer these, and then what was not taken."""
+        ...
+
+
+class _SyncSource(Generic[M]):
+    def __init__(self, objs: Iterable[M]) -> None:
+        self._rest = iter(objs)
+
+    async def take(self, size: int) -> list[M]:
+        return list(itertools.islice(self._rest, size))
+
+    def put_back(self, objs: list[M]) -> None:
+        self._rest = itertools.chain(objs, self._rest)
+
+    def remaining(self, objs: list[M]) -> Iterable[M]:
+        return itertools.chain(objs, self._rest)
+
+
+class _AsyncSource(Generic[M]):
+    def __init__(self, objs: AsyncIterable[M]) -> None:
+        self._rest = aiter(objs)
+        self._ahead: list[M] = []
+
+    async def take(self, size: int) -> list[M]:
+        taken, self._ahead = self._ahead[:size], self._ahead[size:]
+        while len(taken) < size:
+            try:
+                taken.append(await anext(self._rest))
+            except StopAsyncIteration:
+                break
+        return taken
+
+    def put_back(self, objs: list[M]) -> None:
+        self._ahead = [*objs, *self._ahead]
+
+    async def remaining(self, objs: list[M]) -> AsyncIterator[M]:
         for obj in (*objs, *self._ahead):
             yield obj
-        async for obj in self._stream:
+        async for obj in self._rest:
             yield obj
 
 
-def _chain(stream: AsyncIterator[M]) -> _Rest[M]:
-    return _Rest(stream)
-
-
-async def _take(stream: AsyncIterator[M], size: int) -> AsyncIterator[M]:
-    """Yield up to ``size`` items, without looking at the one behind them."""
-    for _ in range(size):
-        try:
-            yield await anext(stream)
-        except StopAsyncIteration:
-            return
+def _share_keys(one: _Encoded[M], other: _Encoded[M]) -> bool:
+    return not {put.key for put in one.puts}.isdisjoint(put.key for put in other.puts)
 
 
 def _refused(error: KvModelError) -> Outcome:

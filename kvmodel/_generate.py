@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kvmodel._compile import compile_function
-from kvmodel._state import State, Status, set_state
+from kvmodel._state import Status, set_state
 from kvmodel.fields.base import cause_of
 from kvmodel.fields.members import Member, arguments, dump_lines, dump_result, indent, late_lines, load_lines, names_of
 from kvmodel.fields.scalars import GUARD_NAMES
@@ -117,7 +117,7 @@ def generate_load(schema: Schema) -> Callable[..., Any]:
         f"        raw = keep(values, {'note' if noting else 'None'}) if {unknown} else None",
         "    except Exception as error:",
         "        raise load_failed(error, key) from cause_of(error)",
-        "    set_state(obj, new(State, (LOADED, key, version, expires_at, raw)))",
+        f"    {_set_state(schema.model)}",
         "    return obj",
     ]
     names = {
@@ -130,11 +130,15 @@ def generate_load(schema: Schema) -> Callable[..., Any]:
         "cause_of": cause_of,
         "set_state": set_state,
         "set_attribute": object.__setattr__,
-        "new": tuple.__new__,
-        "State": State,
         "LOADED": Status.LOADED,
     }
     return compile_function("load", lines, names, f"{schema.model_name}.load")
+
+
+def _set_state(model: type) -> str:
+    """The statement that gives a new object its state, which a class with checked assignment must not see."""
+    state = "(LOADED, key, version, expires_at, raw)"
+    return f"obj._kv_state = {state}" if model.__setattr__ is object.__setattr__ else f"set_state(obj, {state})"
 
 
 def _restore_lines(members: Sequence[KeyMember]) -> list[str]:

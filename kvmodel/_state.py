@@ -50,6 +50,7 @@ class Stateful:
 
     __slots__ = ("__weakref__", "_kv_state")
 
+    # Loading an object leaves the bare tuple of a State here: naming its parts would cost a tenth of the whole.
     _kv_state: State | None
 
 
@@ -60,7 +61,7 @@ set_state: Final[Callable[[object, State | None], None]] = Stateful.__dict__["_k
 def get_state(obj: object) -> State | None:
     """Answer an object's state, ``None`` for a new one."""
     state: State | None = getattr(obj, "_kv_state", None)
-    return state
+    return state if state is None or type(state) is State else State(*state)
 
 
 def version(obj: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kvmodel._bulk import send, settle
+from kvmodel._bulk import send, settle_all
 from kvmodel._deadlines import KEEP
 from kvmodel._direct import expectation_of, new_deadline, not_loaded
 from kvmodel._stamps import new_stamp
@@ -76,8 +76,7 @@ class Batch:
         done = 0
         while writes:
             outcomes = await send(writes[0][0], [write for _, _, write in writes], [obj for _, obj, _ in writes])
-            for (_, obj, write), outcome in zip(writes, outcomes, strict=False):
-                settle(write, obj, outcome)
+            settle_all([write for _, _, write in writes], [obj for _, obj, _ in writes], outcomes)
             good = sum(outcome.status is Ended.WRITTEN for outcome in outcomes)
             done += good
             if good < len(outcomes):

@@ -115,8 +115,6 @@ class ModelType(type):
 
 def _make_repository(cls: Any) -> Any:
     schema_of(cls)
-    if not _repository_factory:
-        import kvmodel.repository  # noqa: F401
     type.__setattr__(cls, "_kv_repository", _repository_factory[0](cls))
     return cls._kv_repository
 
@@ -130,9 +128,11 @@ def _declare(
     for taken in ("__init__", "__slots__", "__attrs_init__"):
         if taken in namespace:
             raise SchemaError(f"{name}: a model gets its {taken} from its fields: use __attrs_post_init__ instead")
-    selector = Selector(Scope(namespace["__module__"], sys._getframe(2)))
-    own = declared_fields(name, namespace, selector, kw_only=options.kw_only)
+    frame = sys._getframe(2)
     steps = namespace.steps if isinstance(namespace, _Body) else []
+    namespace = {"__module__": frame.f_globals.get("__name__", ""), **namespace}
+    selector = Selector(Scope(namespace["__module__"], frame))
+    own = declared_fields(name, namespace, selector, kw_only=options.kw_only)
     functions = check_steps(name, options.schema, steps)
     namespace |= {"_kv_own": own, "_kv_repository": None, "_kv_schema": None, "_kv_named": _named_keys(namespace)}
     if options.table is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, overload
+from typing import TYPE_CHECKING, Generic, overload
 
 from kvmodel._aio import get_running_loop
 from kvmodel._ambient import current_unit, open_databases
@@ -13,6 +13,7 @@ from kvmodel._deadlines import KEEP, Keep, deadline
 from kvmodel._direct import Direct, expectation_of, not_found, not_loaded
 from kvmodel._state import decode_version, get_state
 from kvmodel.drivers.base import ABSENT, ANYTHING, Expectation, Key, Row, Slice
+from kvmodel.drivers.meter import current_meter
 from kvmodel.errors import NoDatabase, ValidationError
 from kvmodel.model import Ks, M, register_repository
 from kvmodel.query import Range, check_limit, make_slice, not_in_unit
@@ -41,9 +42,8 @@ class Repository(Generic[M, *Ks]):
         self._database: Database | None = None
         self._unit: UnitOfWork | None = None
         self._outside = False
-        # The model on a database that answers reads in place, found in this epoch of the open databases.
+        # Where reads are answered at once, as long as the open databases stay the same.
         self._near: Bound[M] | None = None
-        self._epoch: object = None
 
     def __repr__(self) -> str:
         return f"<Repository of {self.model.__name__}>"
@@ -86,17 +86,15 @@ class Repository(Generic[M, *Ks]):
             unit = None
         return own._bound(self._schema), unit
 
-    def _in_place(self) -> Bound[M] | None:
-        """The model's table, where a read may be answered at once: in place, in no unit of work, ready."""
-        if self._epoch is not open_databases.epoch:
-            self._near, self._epoch = None, open_databases.epoch
-            if self._unit is None:
-                bound, unit = self._where()
-                self._near = bound if unit is None and bound.in_place else None
-        near = self._near
-        if near is None or not near.ready or near.loop is not get_running_loop():
-            return None
-        return near
+    def forget(self) -> None:
+        """A database was opened or closed: find out anew which one is meant."""
+        self._near = None
+
+    def _find_near(self, bound: Bound[M], unit: UnitOfWork | None) -> None:
+        """Remember a table that answers reads at once, for :meth:`get`."""
+        if unit is None and self._unit is None and bound.peek is not None:
+            self._near = bound
+            open_databases.watch(self)
 
     def _session(self, unit: UnitOfWork | None) -> Direct | Joined:
         """Where calls go: to the unit of work, or to the store by themselves."""
@@ -123,9 +121,16 @@ class Repository(Generic[M, *Ks]):
             ValidationError: The key has the wrong number of components, or one of the wrong type.
             DecodingError: What is stored there is not a record of this model.
         """
-        if current_unit() is None and (near := self._in_place()) is not None:
-            row = near.peek(near.table, near.make_key(*key), near.now())
-            if type(row) is Row:
+        near = self._near
+        if (
+            near is not None
+            and near.peek is not None
+            and current_unit() is None
+            and current_meter() is None
+            and get_running_loop() is near.loop
+        ):
+            row = near.peek(near.make_key(*key))
+            if type(row) is Row and (row.expires_at is None or row.expires_at > near.now()):
                 return near.load(row)
             raise not_found(near, row.key)
         found = await self.find(*key)
@@ -137,7 +142,9 @@ class Repository(Generic[M, *Ks]):
     async def find(self, *key: *Ks) -> M | None:
         """Answer the record with this key, or ``None``. Raises as :meth:`get` does, but for ``NotFound``."""
         bound, unit = self._where()
-        return await self._session(unit).find(bound, bound.make_key(*key))
+        found = await self._session(unit).find(bound, bound.make_key(*key))
+        self._find_near(bound, unit)
+        return found
 
     async def get_many(self, keys: Iterable[object]) -> list[M | None]:
         """Answer the records with these keys, in the order asked, ``None`` where there is none.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,6 +64,23 @@ def test_site_packages_twice(tmp_path: Path) -> None:
     assert counts(second.stdout) == (0, 0)
     assert second.stdout.partition("\n")[2] == first.stdout.partition("\n")[2]
     assert f"{packages:>4}/{packages}" in first.stderr
+
+
+def test_site_packages_tells_the_truth(tmp_path: Path) -> None:
+    """What is streamed back from the store is what importlib says, record for record."""
+    output = run("site_packages.py", tmp_path).stdout
+
+    found = re.search(
+        r"^Of the ([\d,]+) files of (\S+), ([\d,]+) are under (\S*): ([\d,]+) bytes", output, re.MULTILINE
+    )
+    assert found is not None
+    package, folder = found[2], found[4]
+    sizes = {path.as_posix(): path.size or 0 for path in distribution(package).files or ()}
+    below = {path: size for path, size in sizes.items() if path.startswith(folder)}
+    assert [f"{len(sizes):,}", f"{len(below):,}", f"{sum(below.values()):,}"] == [found[1], found[3], found[5]]
+    largest = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:5]
+    lines = [f"{size:>14,}  {path}" for path, size in largest]
+    assert "\n".join(lines) in output
 
 
 def counts(output: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ read or written, and cost half of what any class with an ``__init__`` costs.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -357,7 +357,7 @@ class Capabilities:
         watch_resumes: Whether a watch can start from a stored position.
         durability: What an acknowledged write survives.
         failover_may_lose: Whether a failover may lose acknowledged writes.
-        reads_in_place: Whether :meth:`Driver.peek` answers at once, without I/O that would hold up the event loop.
+        reads_in_place: Whether :meth:`Driver.peeker` has a reader that answers at once, without I/O that would hold up the event loop.
         max_key_bytes: The longest key, whole.
         max_value_bytes: The largest record.
         max_read_batch: How many keys one ``read`` sends in one request.
@@ -434,8 +434,12 @@ class Driver(Protocol):
         """Read records by key, in the order asked."""
         ...
 
-    def peek(self, table: Table, key: Key, now: int) -> Row | Absent:
-        """Read one record at once. Only where ``capabilities.reads_in_place``."""
+    def peeker(self, table: Table) -> Callable[[Key], Row | Absent]:
+        """Answer a function that reads one record at once. Only where ``capabilities.reads_in_place``.
+
+        It answers expired records too, and counts for no budget: both are left to the caller, who sees to them only
+        when needed. It must not be called once the driver is closed.
+        """
         raise NotImplementedError
 
     async def scan(self, table: Table, slice: Slice, *, values: bool = True, now: int, until: float) -> Rows:

@@ -153,9 +153,11 @@ class ByteWrite:
         """Verify one mutation and carry it out."""
         mutation, codec, key, data = step
         if isinstance(mutation, Put):
-            expect = mutation.expect
             # One descent into the tree instead of two, for what bulk writing does all the time.
-            if (expect is ANYTHING or expect is ABSENT) and txn.insert(key, data):
+            if mutation.expect is ANYTHING:
+                txn.put(key, data)
+                return Outcome(Status.WRITTEN, codec.version(data))
+            if mutation.expect is ABSENT and txn.insert(key, data):
                 return Outcome(Status.WRITTEN, codec.version(data), False)
         found, failed = self._verify(txn, step)
         if failed:

@@ -46,6 +46,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _BLOCK = 512
+_WRITES = frozenset({"write", "batch"})
 
 
 class SortedKeys:
@@ -144,7 +145,7 @@ class Plan(Protocol):
         payload, or keep ``apply`` for later (the request was late).
 
         Args:
-            call: ``read``, ``scan``, ``count``, ``write`` or ``purge``.
+            call: ``read``, ``scan``, ``count``, ``write`` (atomic) or ``batch`` (not atomic).
             payload: The keys of a read, the mutations of a write, else nothing.
             apply: Does it, in one step.
         """
@@ -337,7 +338,7 @@ class MemoryDriver(ByteStore):
         async def apply(mutations: Sequence[Mutation]) -> list[Outcome]:
             return await write(mutations, atomic=atomic, now=now, until=until)
 
-        return await self._carry("write", mutations, apply, until)
+        return await self._carry("write" if atomic else "batch", mutations, apply, until)
 
     async def _carry(
         self, call: str, payload: Sequence[P], apply: Callable[[Sequence[P]], Awaitable[R]], until: float
@@ -345,7 +346,7 @@ class MemoryDriver(ByteStore):
         """Send one request: at once, after a turn of the event loop, or as the plan will have it."""
         if self._plan is not None:
             return await self._by_plan(self._plan, call, payload, apply, until)
-        if call == "write" or not self.capabilities.reads_in_place:
+        if call in _WRITES or not self.capabilities.reads_in_place:
             await asyncio.sleep(0)
             if time.monotonic() > until:
                 raise TimedOut("time ran out before anything was sent: raise the timeout", store=self._address)
@@ -365,7 +366,7 @@ class MemoryDriver(ByteStore):
         except (TimeoutError, asyncio.CancelledError) as error:
             if isinstance(error, TimedOut):
                 raise
-            if call == "write":
+            if call in _WRITES:
                 raise OutcomeUnknown(
                     "no answer came and the write may have happened: read again before going on", store=self._address
                 ) from error

@@ -13,14 +13,16 @@ import attrs
 
 from kvmodel._state import Stateful
 from kvmodel.fields.base import Codec, Refused, describe
-from kvmodel.fields.choices import AnyCodec, EnumCodec, LiteralCodec, NoneCodec, union_codec
-from kvmodel.fields.collections import DictCodec, PairsCodec, SequenceCodec, SetCodec, TupleCodec
+from kvmodel.fields.choices import AnyCodec, EnumCodec, LiteralCodec, NoneCodec
+from kvmodel.fields.collections import SequenceCodec, SetCodec, TupleCodec
 from kvmodel.fields.constraints import ConstrainedCodec, checks_of
+from kvmodel.fields.mappings import DictCodec, PairsCodec
 from kvmodel.fields.objects import ObjectCodec, members_of_class
 from kvmodel.fields.own import OwnCodec, converter, own_hooks
 from kvmodel.fields.plain import members_of, unwrap
 from kvmodel.fields.resolve import Scope, annotation_of
 from kvmodel.fields.scalars import SCALARS
+from kvmodel.fields.unions import union_codec
 
 REMEDY: Final = (
     "declare a type that kvmodel knows, such as an attrs class, or register hooks for it with "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
+from collections.abc import Callable
 
 from kvmodel.drivers.base import (
     ANYTHING,
@@ -73,6 +75,14 @@ def put(
 async def write(driver: Driver, *mutations: Mutation, atomic: bool = True, seconds: float = 20.0) -> list[Outcome]:
     """Write."""
     return await driver.write(mutations, atomic=atomic, now=NOW, until=until(seconds))
+
+
+async def condition(holds: Callable[[], bool]) -> None:
+    """Let other tasks and threads work until a condition holds."""
+    end = until()
+    while not holds():
+        assert time.monotonic() < end, "it never came true"
+        await asyncio.sleep(0)
 
 
 async def find(driver: Driver, name: str, *, team: str = "red", table: Table = USERS, now: int = NOW) -> Row | Absent:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, timezone
 from decimal import Decimal
 from uuid import UUID
@@ -17,6 +17,7 @@ from kvmodel.drivers.base import (
     KeyPart,
     KeyType,
     Primitive,
+    Slice,
     Table,
     ValueField,
     ValueType,
@@ -125,6 +126,36 @@ def compare_keys(fields: tuple[KeyField, ...], left: Key, right: Key) -> int:
     return 0
 
 
+def inside(table: Table, slice: Slice, key: Key) -> bool:
+    """Tell by its components whether a key belongs to a slice."""
+    if slice.partition is None:
+        parts, fields = key, table.key
+    else:
+        count = len(table.partition)
+        if key[:count] != slice.partition:
+            return False
+        parts, fields = key[count:], table.clustering
+        if parts[: len(slice.prefix)] != slice.prefix:
+            return False
+        if slice.starts is not None:
+            part = parts[len(slice.prefix)]
+            assert isinstance(part, str | bytes)
+            if not part.startswith(slice.starts):  # type: ignore[arg-type]
+                return False
+    if slice.lower is not None:
+        found = compare_keys(fields, parts, slice.lower.parts)
+        if found < 0 or (found == 0 and not slice.lower.inclusive):
+            return False
+    if slice.upper is not None:
+        found = compare_keys(fields, parts, slice.upper.parts)
+        if found > 0 or (found == 0 and not slice.upper.inclusive):
+            return False
+    if slice.after is not None:
+        found = compare_keys(table.key, key, slice.after)
+        return found < 0 if slice.reverse else found > 0
+    return True
+
+
 def fields_of(*declared: KeyType | str | tuple[KeyType | str, bool]) -> tuple[KeyField, ...]:
     """Key fields ``k0``, ``k1``, ... of these types; a pair says ``(type, descending)``."""
     fields = []
@@ -192,3 +223,24 @@ def same(left: object, right: object) -> bool:
     if isinstance(left, Decimal):
         return str(left) == str(right)
     return left == right
+
+
+def plain_table(
+    key: tuple[KeyField, ...],
+    clustering: tuple[KeyField, ...] = (),
+    *values: ValueField,
+    namespace: tuple[str, ...] = (),
+    whole: str | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Table:
+    """A table ``users`` in the plain layout, with these options for the store that the tests name."""
+    return table_of(
+        key,
+        clustering,
+        *values,
+        name="users",
+        namespace=namespace,
+        layout="plain",
+        whole_value=whole,
+        options={"teststore": options or {}, "other": {"separator": 5}},
+    )

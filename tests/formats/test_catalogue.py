@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from formats.cases import fields_of, table_of
 from kvmodel.drivers.base import KeyField, KeyType, Primitive, Table, Values
 from kvmodel.drivers.formats.catalogue import (
     MARKER_KEY,
@@ -19,6 +18,7 @@ from kvmodel.drivers.formats.catalogue import (
 from kvmodel.drivers.formats.codec import compile_codec
 from kvmodel.drivers.formats.records import pack, unpack
 from kvmodel.errors import SchemaError
+from tests.formats.cases import fields_of, table_of
 
 STR, INT = KeyType("str"), KeyType("int")
 
@@ -38,14 +38,14 @@ def test_golden_bytes() -> None:
     assert bytes.fromhex("006b766d6f64656c") == MARKER_KEY
     assert bytes.fromhex("82a46b65797301a77265636f72647301") == encode_marker()
     assert bytes.fromhex("0063050274310000027573657273 00") == entry_key(users())
-    assert {
+    assert unpack(encode_entry(users())) == {
         "name": "users",
         "partition": [["team", "str", False]],
         "clustering": [["name", "str", False], ["at", "int", True]],
         "number": 2,
         "keys": 1,
         "records": 1,
-    } == unpack(encode_entry(users()))
+    }
 
 
 def test_keys_lie_below_all_records() -> None:

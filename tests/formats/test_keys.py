@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.cases import compare, compare_keys, fields_of, key_types, same, table_of, values_of
-from formats.vectors import key_of, key_type_of, part_of
 from kvmodel.drivers.base import Edge, Key, KeyField, KeyPart, KeyType, Slice, Table
 from kvmodel.drivers.formats.components import FLIP, decoder_of, encoder_of, successor
 from kvmodel.drivers.formats.keys import KeyCodec, sort_key
 from kvmodel.errors import DecodingError, SchemaError, ValidationError
+from tests.formats.cases import compare, compare_keys, fields_of, inside, key_types, same, table_of, values_of
+from tests.formats.vectors import key_of, key_type_of, part_of
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "keys.json").read_text("utf-8"))
 
@@ -164,36 +164,6 @@ def test_sort_key_orders_whole_keys_and_leading_parts(case: tuple[tuple[KeyField
 
 
 # --- slices -----------------------------------------------------------------------------------------------------------
-
-
-def inside(table: Table, slice: Slice, key: Key) -> bool:
-    """Tell by its components whether a key belongs to a slice."""
-    if slice.partition is None:
-        parts, fields = key, table.key
-    else:
-        count = len(table.partition)
-        if key[:count] != slice.partition:
-            return False
-        parts, fields = key[count:], table.clustering
-        if parts[: len(slice.prefix)] != slice.prefix:
-            return False
-        if slice.starts is not None:
-            part = parts[len(slice.prefix)]
-            assert isinstance(part, str | bytes)
-            if not part.startswith(slice.starts):  # type: ignore[arg-type]
-                return False
-    if slice.lower is not None:
-        found = compare_keys(fields, parts, slice.lower.parts)
-        if found < 0 or (found == 0 and not slice.lower.inclusive):
-            return False
-    if slice.upper is not None:
-        found = compare_keys(fields, parts, slice.upper.parts)
-        if found > 0 or (found == 0 and not slice.upper.inclusive):
-            return False
-    if slice.after is not None:
-        found = compare_keys(table.key, key, slice.after)
-        return found < 0 if slice.reverse else found > 0
-    return True
 
 
 POOL: dict[str, list[KeyPart]] = {

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.cases import primitives, same, table_of, value_field
-from formats.vectors import primitive_of
 from kvmodel.drivers.base import Absent, Primitive, Row, Table, Values
 from kvmodel.drivers.formats.records import MAX_DEPTH, RecordCodec, pack, unpack
 from kvmodel.errors import DecodingError, TooLarge, ValidationError
+from tests.formats.cases import primitives, same, table_of, value_field
+from tests.formats.vectors import primitive_of
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "records.json").read_text("utf-8"))
 STAMP = bytes(range(12))

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formats.cases import compare, compare_keys, fields_of, key_types, table_of, texts, values_of
-from formats.vectors import key_of, key_type_of, part_of
 from kvmodel.drivers.base import Key, KeyField, KeyPart, KeyType
 from kvmodel.drivers.formats.text import TextKeys, join, split, text_decoder, text_encoder
 from kvmodel.errors import DecodingError, SchemaError, ValidationError
+from tests.formats.cases import compare, compare_keys, fields_of, key_types, table_of, texts, values_of
+from tests.formats.vectors import key_of, key_type_of, part_of
 
 VECTORS = json.loads((Path(__file__).parent / "vectors" / "keys.json").read_text("utf-8"))
 TURNABLE = ["bytes", "int", "float", "bool", "decimal", "uuid", "datetime", "date"]

@@ -8,6 +8,8 @@ import attrs
 
 from kvmodel.drivers.base import Absent, Key, Row, Slice, Table, Values, Version
 from kvmodel.drivers.formats.keys import KeyCodec
+from kvmodel.drivers.formats.plain import PlainRecords
+from kvmodel.drivers.formats.plain_keys import PlainKeys
 from kvmodel.drivers.formats.records import RecordCodec
 
 __all__ = ["ByteCodec", "compile_codec"]
@@ -53,9 +55,17 @@ def compile_codec(
         store: The store's name: for messages, and for the table's options.
         max_key_bytes: The longest key that the store takes.
         max_value_bytes: The largest record that the store takes.
+
+    Raises ``SchemaError`` where the table cannot be kept in its layout.
     """
-    keys = KeyCodec(table, store, max_key_bytes)
-    records = RecordCodec(table, store, max_value_bytes)
+    keys: KeyCodec | PlainKeys
+    records: RecordCodec | PlainRecords
+    if table.layout == "plain":
+        keys = PlainKeys(table, store, max_key_bytes)
+        records = PlainRecords(table, store, max_value_bytes)
+    else:
+        keys = KeyCodec(table, store, max_key_bytes)
+        records = RecordCodec(table, store, max_value_bytes)
     return ByteCodec(
         table,
         keys.first,

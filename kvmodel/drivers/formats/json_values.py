@@ -22,11 +22,11 @@ from uuid import UUID
 
 import attrs
 
-from kvmodel.drivers.base import Primitive, ValueField, ValueType, Values
+from kvmodel.drivers.base import Primitive, Values, ValueType
 from kvmodel.drivers.formats.text import encode_datetime
 from kvmodel.errors import SchemaError
 
-__all__ = ["Form", "dump_json", "form_of", "load_json", "object_form", "scalar_texts"]
+__all__ = ["TEXTS", "Form", "dump_json", "form_of", "load_json"]
 
 Convert: TypeAlias = Callable[[Primitive], Primitive]
 
@@ -46,7 +46,7 @@ class Form:
     shapes: frozenset[str]
 
 
-# --- whole documents ----------------------------------------------------------------------------------------------------
+# --- whole documents --------------------------------------------------------------------------------------------------
 
 
 def dump_json(value: Primitive) -> bytes:
@@ -73,7 +73,7 @@ def _finite(text: str) -> float:
     return value
 
 
-# --- scalars ------------------------------------------------------------------------------------------------------------
+# --- scalars ----------------------------------------------------------------------------------------------------------
 
 
 def _write_float(value: float) -> Primitive:
@@ -165,7 +165,7 @@ def _matched(pattern: re.Pattern[str], text: str) -> str:
     return text
 
 
-_TEXTS: Final[dict[str, tuple[Callable[..., str], Callable[[str], Primitive]]]] = {
+TEXTS: Final[dict[str, tuple[Callable[..., str], Callable[[str], Primitive]]]] = {
     "bytes": (_write_bytes, _read_bytes),
     "decimal": (_write_decimal, _read_decimal),
     "uuid": (str, lambda text: UUID(_matched(_UUID, text))),
@@ -177,13 +177,8 @@ _TEXTS: Final[dict[str, tuple[Callable[..., str], Callable[[str], Primitive]]]] 
 """What JSON keeps as text."""
 
 
-def scalar_texts(kind: str) -> tuple[Callable[..., str], Callable[[str], Primitive]]:
-    """Answer how a scalar that JSON lacks is written as text and read again."""
-    return _TEXTS[kind]
-
-
 def _text_form(kind: str) -> Form:
-    write, read = _TEXTS[kind]
+    write, read = TEXTS[kind]
 
     def read_text(value: Primitive) -> Primitive:
         if not isinstance(value, str):
@@ -202,7 +197,7 @@ _PLAIN: Final = {
     "str": Form(None, None, _TEXT_SHAPES),
 }
 _FLOAT: Final = Form(cast("Convert", _write_float), _read_float, frozenset(("float", "string")))
-_FLOAT_AMONG_TEXTS: Final = Form(None, _read_number, frozenset(("float",)))
+_FLOAT_AMONGTEXTS: Final = Form(None, _read_number, frozenset(("float",)))
 _SHAPES: Final[dict[type, str]] = {
     bool: "bool",
     int: "int",
@@ -213,18 +208,18 @@ _SHAPES: Final[dict[type, str]] = {
 }
 
 
-# --- by type ------------------------------------------------------------------------------------------------------------
+# --- by type ----------------------------------------------------------------------------------------------------------
 
 
 def form_of(declared: ValueType, path: str) -> Form:
     """Answer the form of a type. Raises ``SchemaError`` naming ``path`` for a union that JSON cannot tell apart."""
     form = _form_of(declared, path)
     write, read = form.write, form.read
-    if read is None or write is None and declared.kind == "any":
+    if read is None:
         return form
 
     def write_or_null(value: Primitive) -> Primitive:
-        return None if value is None else value if write is None else write(value)
+        return None if value is None or write is None else write(value)
 
     def read_or_null(value: Primitive) -> Primitive:
         return None if value is None and declared.nullable else read(value)
@@ -234,7 +229,7 @@ def form_of(declared: ValueType, path: str) -> Form:
 
 def _form_of(declared: ValueType, path: str) -> Form:
     kind = declared.kind
-    if kind in _TEXTS:
+    if kind in TEXTS:
         return _text_form(kind)
     if kind == "float":
         return _FLOAT
@@ -250,7 +245,7 @@ def _form_of(declared: ValueType, path: str) -> Form:
     if kind == "dict":
         return _dict_form(form_of(declared.items[0], f"{path}[]"))
     if kind == "object":
-        return object_form(dict(zip(declared.names, declared.items, strict=True)), path)
+        return _object_form(dict(zip(declared.names, declared.items, strict=True)), path)
     return _PLAIN[kind]
 
 
@@ -305,7 +300,7 @@ def _dict_form(item: Form) -> Form:
     return Form(write and write_dict, read_dict, shapes)
 
 
-def object_form(members: Mapping[str, ValueType], path: str) -> Form:
+def _object_form(members: Mapping[str, ValueType], path: str) -> Form:
     """Answer the form of an object whose members have these types; others pass as they stand."""
     forms = {name: form_of(declared, f"{path}.{name}" if path else name) for name, declared in members.items()}
     writers = {name: form.write for name, form in forms.items() if form.write is not None}
@@ -337,7 +332,7 @@ def _union_form(declared: ValueType, path: str) -> Form:
     forms = [(item, form_of(item, path)) for item in items]
     if any(item.kind == "float" for item in items):
         texts = any(item.kind != "float" and "string" in form.shapes for item, form in forms)
-        forms = [(item, _FLOAT_AMONG_TEXTS if texts and item.kind == "float" else form) for item, form in forms]
+        forms = [(item, _FLOAT_AMONGTEXTS if texts and item.kind == "float" else form) for item, form in forms]
     readers: dict[str, Form] = {}
     for _, form in forms:
         for shape in form.shapes:
@@ -404,8 +399,3 @@ _PYTHON_TYPES: Final[dict[str, type]] = {
     "dict": dict,
     "object": dict,
 }
-
-
-def fields_form(fields: tuple[ValueField, ...]) -> Form:
-    """Answer the form of a table's fields as one JSON object."""
-    return object_form({field.name: field.type for field in fields}, "")

@@ -220,8 +220,8 @@ def _dumper(table: Table, store: str, limit: int | None) -> Callable[[Values, by
 
 
 def _loader(table: Table) -> Callable[[Key, bytes, int], Row | Absent]:
-    # Where no field holds lists or maps, the names alone tell that there is nothing inside to be looked at: a map where a
-    # scalar is declared is refused by the mapper, which knows the types.
+    # Where no field holds lists or maps, the names alone tell that there is nothing inside to be looked at. A map in
+    # the place of a scalar is then refused by the mapper, which knows the types.
     flat = all(field.type.kind in _SCALARS for field in table.values)
     has_all_of = frozenset(field.name for field in table.values if flat).issuperset
     new: Callable[[type[Row], tuple[object, ...]], Row] = tuple.__new__

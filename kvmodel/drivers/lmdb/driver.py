@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 from urllib.parse import SplitResult
@@ -31,11 +32,10 @@ from kvmodel.drivers.bytewrites import ReadTransaction
 from kvmodel.drivers.lmdb.environment import CLOSED, Space
 from kvmodel.drivers.lmdb.files import MAP_SIZE, Settings
 from kvmodel.drivers.lmdb.registry import Shared, acquire, release
-from kvmodel.drivers.lmdb.transactions import WriteView
+from kvmodel.drivers.lmdb.transactions import WriteView, no_database
 from kvmodel.drivers.lmdb.writer import Job, not_written
-from kvmodel.drivers.meter import spend
 from kvmodel.drivers.options import choose, local_path, parse_bool, parse_size, parse_text
-from kvmodel.errors import Closed, OutcomeUnknown, StoreError, Unavailable, Unsupported, ValidationError
+from kvmodel.errors import Closed, OutcomeUnknown, Unsupported, ValidationError
 
 __all__ = ["LmdbDriver"]
 
@@ -142,16 +142,18 @@ class LmdbDriver(ByteStore):
 
     async def _find_space(self, shared: Shared) -> Space:
         """Answer the database to work on; create it if it is missing."""
-        name = self._database
-        try:
-            return shared.environment.space(name)
-        except lmdb.NotFoundError as error:
-            if name is None or self._settings.readonly:
-                raise Unavailable("this file has no such database: correct its name", store=self._address) from error
-        except lmdb.Error as error:
-            raise StoreError("this name can't be that of a database: choose another", store=self._address) from error
-        await self._submit(shared, CLOSED, lambda view: view.create_database(name), 0, time.monotonic() + _OPENING)
-        return shared.environment.space(name)
+        environment, name, store = shared.environment, self._database, self._address
+        space = environment.space(name)
+        if space is not None or name is None:
+            return space or CLOSED
+        if environment.settings.readonly:
+            try:
+                return environment.attach(name, environment.handle.open_db(name, create=False))
+            except lmdb.NotFoundError as error:
+                raise no_database(store) from error
+        create = not self._settings.readonly
+        work = partial(WriteView.open_database, name=name, create=create, store=store)
+        return environment.attach(name, await self._submit(shared, CLOSED, work, 0, time.monotonic() + _OPENING))
 
     async def close(self) -> None:
         """Finish the writes that are under way, and let the file go."""
@@ -177,20 +179,24 @@ class LmdbDriver(ByteStore):
         """Run ``work`` in a read transaction."""
         return self._opened().environment.look(self._space, work)
 
-    def peek(self, table: Table, key: Key, now: int) -> Row | Absent:
-        """Read one record at once."""
-        spend(1, 1)
-        codec = self._codecs.get(table) or self.codec(table)
-        encoded = codec.encode_key(key)
-        try:
-            txn = self._space.begin()
+    def peeker(self, table: Table) -> Callable[[Key], Row | Absent]:
+        """Answer a function that reads one record at once. What it looks up for every record is found once, here."""
+        codec = self.codec(table)
+        encode_key, load, space = codec.encode_key, codec.load, self._space
+
+        def peek(key: Key) -> Row | Absent:
+            encoded = encode_key(key)
             try:
-                data = txn.get(encoded)
-            finally:
-                txn.abort()
-        except lmdb.Error:
-            data = self._opened().environment.look_again(self._space, lambda view: view.get(encoded))
-        return Absent(key) if data is None else codec.load(key, data, now)
+                txn = space.begin()
+                try:
+                    data = txn.get(encoded)
+                finally:
+                    txn.abort()
+            except lmdb.Error:
+                data = self._opened().environment.look_again(space, lambda view: view.get(encoded))
+            return Absent(key) if data is None else load(key, data, 0)
+
+        return peek
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -45,33 +45,23 @@ class Space:
         db: Its handle, ``None`` for the main database.
     """
 
-    __slots__ = ("begin", "db", "name")
+    __slots__ = ("begin", "db")
 
-    def __init__(self, name: bytes | None, begin: Callable[[], lmdb.Transaction[bytes]] | None = None) -> None:
-        self.name = name
+    def __init__(self) -> None:
         self.db: Database = None
-        self.begin = begin or _raise_closed
+        self.begin: Callable[[], lmdb.Transaction[bytes]] = _raise_closed
 
-    def attach(self, handle: lmdb.Environment) -> None:
-        """Take transactions from this handle from now on. Raises ``lmdb.NotFoundError``."""
-        if self.name is None:
-            self.begin = handle.begin
-            return
-        txn = handle.begin()
-        try:
-            self.db = handle.open_db(self.name, txn=txn, create=False)
-        except BaseException:
-            txn.abort()
-            raise
-        txn.commit()
-        self.begin = partial(handle.begin, self.db)
+    def attach(self, handle: lmdb.Environment, db: Database) -> None:
+        """Take transactions from this handle from now on."""
+        self.db = db
+        self.begin = handle.begin if db is None else partial(handle.begin, db)
 
 
 def _raise_closed() -> NoReturn:
     raise Closed("this connection is closed: connect again")
 
 
-CLOSED = Space(None)
+CLOSED = Space()
 """What a closed connection reads from."""
 
 
@@ -93,6 +83,7 @@ class Environment:
         self.entering = False
         self._spaces: dict[bytes | None, Space] = {}
         self.handle = open_handle(settings, settings.map_size)
+        self.attach(None, None)
 
     def check_same(self, settings: Settings) -> None:
         """Raise ``ValidationError`` where this file is open in another way than is wanted now."""
@@ -105,13 +96,14 @@ class Environment:
                     store=self.address,
                 )
 
-    def space(self, name: bytes | None) -> Space:
-        """Answer one of its databases. Raises ``lmdb.NotFoundError``."""
-        space = self._spaces.get(name)
-        if space is None:
-            space = Space(name)
-            space.attach(self.handle)
-            self._spaces[name] = space
+    def space(self, name: bytes | None) -> Space | None:
+        """Answer one of its databases, unless it has to be attached first."""
+        return self._spaces.get(name)
+
+    def attach(self, name: bytes | None, db: Database) -> Space:
+        """Answer one of its databases, by the handle that it got in a transaction that has been committed."""
+        space = self._spaces.setdefault(name, Space())
+        space.attach(self.handle, db)
         return space
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -174,15 +166,15 @@ class Environment:
 
     def grow(self, size: int) -> None:
         """Make the map larger, with room for ``size`` bytes more. Raises ``lmdb.Error``; the old size is kept then."""
-        with self.gate:
-            current = self.handle.info()["map_size"]
-            wanted = max(2 * current, current + 4 * size)
-            try:
+        current = self.handle.info()["map_size"]
+        wanted = max(2 * current, current + 4 * size)
+        try:
+            with self.gate:
                 self.handle.set_mapsize(-(-wanted // _MAP_UNIT) * _MAP_UNIT)
-            except lmdb.Error:
-                # The old map is gone by now, and the handle with it.
-                self._reopen(current)
-                raise
+        except lmdb.Error:
+            # The old map is gone by now, and the handle with it.
+            self._reopen(current)
+            raise
 
     def mend(self) -> bool:
         """Exchange the handle if LMDB refuses to go on with it. Answers whether that was so."""
@@ -191,19 +183,26 @@ class Environment:
         except lmdb.MapResizedError:
             return False
         except lmdb.Error:
-            with self.gate:
-                self._reopen(self.settings.map_size)
+            self._reopen(self.settings.map_size)
             return True
         return False
 
     def _reopen(self, map_size: int) -> None:
-        self.handle.close()
-        try:
-            self.handle = open_handle(self.settings, map_size)
-            for space in self._spaces.values():
-                space.attach(self.handle)
-        except (lmdb.Error, StoreError) as error:
-            self.detach(partial(_raise_lost, error, self.address))
+        self.detach(partial(_raise_lost, self.address))
+        with self.gate:
+            self.handle.close()
+            try:
+                self.handle = open_handle(self.settings, map_size)
+            except StoreError:
+                return  # The next write tries again.
+            self.attach(None, None)
+        # The binding opens other databases inside a write transaction only, and that may have to be waited for.
+        with contextlib.suppress(lmdb.Error):
+            txn = self.begin_write()
+            opened = {name: self.handle.open_db(name, txn) for name in self._spaces if name is not None}
+            txn.commit()
+            for name, db in opened.items():
+                self.attach(name, db)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -221,7 +220,5 @@ class Environment:
         self.handle.close()
 
 
-def _raise_lost(cause: Exception, address: str) -> NoReturn:
-    raise StoreError(
-        "this file could not be opened again after a failure: close this connection and connect anew", store=address
-    ) from cause
+def _raise_lost(address: str) -> NoReturn:
+    raise StoreError("this file failed and is being opened again: try again", store=address)

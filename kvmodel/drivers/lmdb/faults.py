@@ -28,7 +28,7 @@ def explain(error: lmdb.Error, store: str) -> KvModelError:
     elif isinstance(error, lmdb.TxnFullError):
         return TooLarge("this is more than LMDB changes at once: split it into several writes", store=store)
     elif isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
-        text = "this file is damaged: restore it from a copy; python -m lmdb.verify tells more"
+        text = "this file is damaged: restore it from a copy; python -m lmdb verify tells more"
     else:
         text = "LMDB could not do this, and nothing was written: its own words are this error's cause"
     return StoreError(text, store=store)
@@ -36,7 +36,7 @@ def explain(error: lmdb.Error, store: str) -> KvModelError:
 
 def unusable(error: Exception, store: str) -> StoreError:
     """Answer the error to raise, from this one, when a path could not be opened."""
-    if isinstance(error, lmdb.VersionMismatchError):
+    if isinstance(error, lmdb.VersionMismatchError) or "data format" in str(error):
         return StoreError("this file was written by a newer LMDB: upgrade the lmdb package to open it", store=store)
     if isinstance(error, (lmdb.InvalidError, lmdb.CorruptedError)):
         return StoreError(

@@ -8,7 +8,9 @@ from typing import TypeAlias
 
 import lmdb
 
-__all__ = ["Database", "ReadView", "WriteView"]
+from kvmodel.errors import StoreError, Unavailable
+
+__all__ = ["Database", "ReadView", "WriteView", "no_database"]
 
 Database: TypeAlias = "lmdb._Database | None"
 """A handle of a named database; ``None`` is the main one."""
@@ -55,6 +57,18 @@ class WriteView(ReadView):
             self.put = partial(txn.put, db=db)
             self.delete = partial(txn.delete, db=db)
 
-    def create_database(self, name: bytes) -> None:
-        """Create a named database unless it is there."""
-        self._handle.open_db(name, self._txn)
+    def open_database(self, name: bytes, create: bool, store: str) -> Database:
+        """Answer the handle of a named database, which is good once the transaction has been committed."""
+        try:
+            return self._handle.open_db(name, self._txn, create=create)
+        except lmdb.NotFoundError as error:
+            raise no_database(store) from error
+        except (lmdb.BadValsizeError, lmdb.IncompatibleError) as error:
+            raise StoreError(
+                "this name can't be that of a database in this file: choose another", store=store
+            ) from error
+
+
+def no_database(store: str) -> Unavailable:
+    """Answer the error for a database that is not there, and is not to be created."""
+    return Unavailable("this file has no database of this name: correct it", store=store)
