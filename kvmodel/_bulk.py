@@ -68,9 +68,11 @@ async def send(bound: Bound[Any], writes: Sequence[Put | Delete], objs: Sequence
 
 def settle_all(writes: Sequence[Put | Delete], objs: Sequence[Model], outcomes: Sequence[Outcome]) -> None:
     """Give objects the states that follow from what became of their writes."""
+    written, loaded = Ended.WRITTEN, Status.LOADED
     for write, obj, outcome in zip(writes, objs, outcomes, strict=False):
-        if outcome.status is Ended.WRITTEN and type(write) is Put and get_state(obj) is None:
-            set_state(obj, _new_state(State, (Status.LOADED, write.key, outcome.version, write.expires_at, None)))
+        if outcome[0] is written and type(write) is Put and get_state(obj) is None:
+            # What most objects of a large batch are: new, and written.
+            set_state(obj, _new_state(State, (loaded, write[1], outcome[1], write[4], None)))
         else:
             settle(write, obj, outcome)
 
@@ -147,16 +149,17 @@ class Bulk(Generic[M]):
         bound = self._bound
         table, key_of, dump = bound.table, bound.schema.key_of, bound.schema.dump
         default = bound.default_deadline()
+        stamp = new_stamp()  # One for all: they are one write attempt, and no key comes twice in it.
         puts: list[Put] = []
         refused: dict[int, Outcome] = {}
         for position, obj in enumerate(batch):
             try:
                 key, values = key_of(obj), dump(obj)
                 if get_state(obj) is None:
-                    puts.append(_new(Put, (table, key, values, new_stamp(), default, ANYTHING)))
+                    puts.append(_new(Put, (table, key, values, stamp, default, ANYTHING)))
                 else:
                     expect = expectation_of(bound, obj, key)
-                    puts.append(Put(table, key, values, new_stamp(), new_deadline(bound, obj, KEEP), expect))
+                    puts.append(Put(table, key, values, stamp, new_deadline(bound, obj, KEEP), expect))
             except KvModelError as error:
                 refused[position] = _refused(error)
         return _Encoded(batch, puts, refused)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, Ty
 
 from kvmodel._deadlines import KEEP, Deadline
 from kvmodel._direct import new_deadline
-from kvmodel._stamps import new_stamp
 from kvmodel._state import State, Status, get_state, set_state
 from kvmodel.drivers.base import (
     ABSENT,
@@ -134,7 +133,7 @@ class Entry(Generic[M]):
 
     # --- at commit ---
 
-    def change(self) -> Change | None:
+    def change(self, stamp: bytes) -> Change | None:
         """Answer what has to be written or checked for this record, or ``None``."""
         expect: Expectation = self.expect if self.seen is _UNSEEN else self.seen
         if self.intent is Intent.DELETE:
@@ -143,7 +142,7 @@ class Entry(Generic[M]):
             values = self._values(self.obj)
             if values is not None:
                 expires_at = new_deadline(self.bound, self.obj, self.deadline)
-                put = Put(self.bound.table, self.key, values, new_stamp(), expires_at, expect)
+                put = Put(self.bound.table, self.key, values, stamp, expires_at, expect)
                 return Change(self, put, writes=True)
         if self.seen is _UNSEEN or self.covered or not self.checked:
             return None
@@ -209,6 +208,9 @@ class Change(NamedTuple):
     writes: bool
 
 
-def build_changes(entries: Iterable[Entry[Any]]) -> list[Change]:
-    """Answer what a commit has to write and to check, in the order in which the records came into the unit."""
-    return [change for entry in entries if (change := entry.change()) is not None]
+def build_changes(entries: Iterable[Entry[Any]], stamp: bytes) -> list[Change]:
+    """Answer what a commit has to write and to check, in the order in which the records came into the unit.
+
+    ``stamp`` is that of the whole commit: it is one write attempt.
+    """
+    return [change for entry in entries if (change := entry.change(stamp)) is not None]

@@ -183,6 +183,7 @@ def _make_concrete(cls: Any, options: Options, table: str, steps: Mapping[int, A
     def finish() -> None:
         for one in declared.values():
             one.must_resolve()
+        for one in declared.values():
             one.selector.scope.frame = None
         if named is not None:
             check_named_keys(table, cls.__name__, named, declared)

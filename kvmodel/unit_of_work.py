@@ -22,6 +22,7 @@ from kvmodel._commit import Change, build_changes
 from kvmodel._deadlines import KEEP
 from kvmodel._direct import expectation_of
 from kvmodel._joined import Joined
+from kvmodel._stamps import new_stamp
 from kvmodel._state import get_state
 from kvmodel.drivers.base import ABSENT, ANYTHING, Key, Mutation
 from kvmodel.errors import Closed, OutcomeUnknown, TooLarge, Unsupported
@@ -117,7 +118,7 @@ class UnitOfWork:
         self._end(_Stage.ROLLED_BACK)
 
     async def _write(self) -> None:
-        changes = build_changes(self._joined.entries.values())
+        changes = build_changes(self._joined.entries.values(), new_stamp())
         writes = sum(change.writes for change in changes)
         if not writes and not (self._verify and (changes or self._joined.ranges)):
             return

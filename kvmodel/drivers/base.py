@@ -225,7 +225,7 @@ Expectation: TypeAlias = Expect | Version
 
 
 class Put(NamedTuple):
-    """Store a record, whole. ``stamp`` is unique to this write attempt (16 bytes at the most, never empty)."""
+    """Store a record, whole. ``stamp`` is unique to this write attempt, which may be one of many records (12 bytes)."""
 
     table: Table
     key: Key

@@ -93,8 +93,10 @@ class _Damaged:
 _DAMAGED = _Damaged()
 _Found = Version | _Damaged | None
 
-_Step = tuple[Mutation, "ByteCodec", bytes, bytes]
-"""A mutation, its table's codec, the encoded key and the encoded record (both empty where there is none)."""
+_Step = tuple[Mutation, "ByteCodec", bytes, bytes, Version]
+"""A mutation, its table's codec, the encoded key, the encoded record and its version (empty where there is none)."""
+
+_outcome: Callable[[type[Outcome], tuple[object, ...]], Outcome] = tuple.__new__
 
 Registration = Callable[[Transaction, Table], "list[tuple[bytes, bytes]]"]
 """Compares a table with what the store says of it, and answers the rows that are missing. Raises ``SchemaError``."""
@@ -121,7 +123,7 @@ class ByteWrite:
         """Verify and change. Raises ``Conflict``, ``SchemaError`` or ``DecodingError``; then nothing was changed."""
         rows = {table: self.register(txn, table) for table in self.tables}
         if not self.atomic:
-            outcomes = [self._attempt(txn, step) for step in self.steps]
+            outcomes = self._each(txn)
         elif len(self.steps) == 1:
             outcomes = [self._do(txn, self.steps[0])]
         else:
@@ -130,6 +132,19 @@ class ByteWrite:
             for table in self.recorded(outcomes):
                 for key, value in rows[table]:
                     txn.put(key, value)
+        return outcomes
+
+    def _each(self, txn: Transaction) -> list[Outcome]:
+        """Carry out independent writes. Unconditional ones, of which bulk writing consists, take no detour."""
+        put, written, anything = txn.put, Status.WRITTEN, ANYTHING
+        outcomes: list[Outcome] = []
+        for step in self.steps:
+            mutation, _, key, data, version = step
+            if type(mutation) is Put and mutation[5] is anything:
+                put(key, data)
+                outcomes.append(_outcome(Outcome, (written, version, None, None)))
+            else:
+                outcomes.append(self._attempt(txn, step))
         return outcomes
 
     def recorded(self, outcomes: Sequence[Outcome]) -> set[Table]:
@@ -151,14 +166,14 @@ class ByteWrite:
 
     def _do(self, txn: Transaction, step: _Step) -> Outcome:
         """Verify one mutation and carry it out."""
-        mutation, codec, key, data = step
+        mutation, _, key, data, version = step
         if isinstance(mutation, Put):
             # One descent into the tree instead of two, for what bulk writing does all the time.
             if mutation.expect is ANYTHING:
                 txn.put(key, data)
-                return Outcome(Status.WRITTEN, codec.version(data))
+                return _outcome(Outcome, (Status.WRITTEN, version, None, None))
             if mutation.expect is ABSENT and txn.insert(key, data):
-                return Outcome(Status.WRITTEN, codec.version(data), False)
+                return Outcome(Status.WRITTEN, version, False)
         found, failed = self._verify(txn, step)
         if failed:
             raise self._conflict([(mutation, failed)])
@@ -173,17 +188,17 @@ class ByteWrite:
 
     def _verify(self, txn: Transaction, step: _Step) -> tuple[_Found, list[Key]]:
         """Answer the version that is there, and the keys for which the expectation fails."""
-        mutation, codec, key, _ = step
+        mutation, codec, key, _, _ = step
         if isinstance(mutation, CheckRange):
             return None, _differences(txn, codec, mutation, self.now)
         found = _version_in(codec, txn.get(key), self.now)
         return found, [] if _holds(mutation.expect, found) else [mutation.key]
 
     def _change(self, txn: Transaction, step: _Step, found: _Found) -> Outcome:
-        mutation, codec, key, data = step
+        mutation, _, key, data, version = step
         if isinstance(mutation, Put):
             txn.put(key, data)
-            return Outcome(Status.WRITTEN, codec.version(data), found is not None)
+            return Outcome(Status.WRITTEN, version, found is not None)
         if isinstance(mutation, Delete):
             txn.delete(key)
         return Outcome(Status.WRITTEN, None, None if isinstance(mutation, CheckRange) else found is not None)
@@ -222,21 +237,30 @@ def prepare(
     steps: list[_Step] = []
     tables: dict[Table, None] = {}
     size = 0
+    table = mutations[0].table
+    codec = codec_of(table)
+    encode_key, dump, is_plain = codec.encode_key, codec.dump, table.layout == "plain"
     for mutation in mutations:
-        codec = codec_of(mutation.table)
-        key = data = b""
+        if mutation.table is not table:
+            table = mutation.table
+            codec = codec_of(table)
+            encode_key, dump, is_plain = codec.encode_key, codec.dump, table.layout == "plain"
+        key = data = version = b""
         try:
-            if isinstance(mutation, Put):
-                key = codec.encode_key(mutation.key)
-                data = codec.dump(mutation.values, mutation.stamp, mutation.expires_at)
-                if mutation.table not in recorded:
-                    tables[mutation.table] = None
+            if type(mutation) is Put:
+                _, parts, values, version, expires_at, _ = mutation
+                key = encode_key(parts)
+                data = dump(values, version, expires_at)
+                if is_plain:
+                    version = data
+                if table not in recorded:
+                    tables[table] = None
             elif not isinstance(mutation, CheckRange):
-                key = codec.encode_key(mutation.key)
+                key = encode_key(mutation.key)
         except ValidationError as error:
             raise _located(error, mutation)  # noqa: B904 - it is the same error
         size += len(key) + len(data)
-        steps.append((mutation, codec, key, data))
+        steps.append((mutation, codec, key, data, version))
     return ByteWrite(steps, atomic, now, store, size, tuple(tables), register)
 
 

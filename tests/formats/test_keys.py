@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import re
 import traceback
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -49,6 +50,17 @@ def test_component_vectors(vector: dict[str, str]) -> None:
     assert len(expected) == end
     assert decoded == value
     assert type(decoded) is type(value)
+
+
+def test_specification_shows_the_vectors() -> None:
+    """Every encoding that the specification shows is a vector that is checked here."""
+    text = (Path(__file__).parents[2] / "docs" / "spec" / "keys.md").read_text("utf-8")
+    section = text[text.index("## 5. Worked vectors") : text.index("## 6.")]
+    rows = [re.findall(r"`([0-9a-f]+)`", row.split("|")[-2]) for row in section.splitlines() if row.startswith("|")]
+    shown = {"".join(found) for found in rows if found}
+
+    assert len(shown) >= 24
+    assert shown <= {vector["bytes"] for vector in VECTORS["components"] + VECTORS["keys"]}
 
 
 @pytest.mark.parametrize("vector", VECTORS["keys"], ids=lambda vector: str(vector["bytes"])[:40])

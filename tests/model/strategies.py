@@ -7,6 +7,7 @@ import enum
 import types
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from types import GenericAlias
 from typing import Annotated, Any, Literal, NamedTuple, Optional, Union
 from uuid import UUID
 
@@ -121,32 +122,44 @@ OPEN_KINDS = [
 
 
 def _collections(inner: st.SearchStrategy[Kind]) -> st.SearchStrategy[Kind]:
+    hashable = inner.filter(lambda kind: kind.is_hashable)
     return st.one_of(
-        inner.map(lambda kind: Kind(Optional[kind.annotation], st.none() | kind.values, kind.is_hashable)),
-        inner.map(lambda kind: Kind(list[kind.annotation], st.lists(kind.values, max_size=3), False)),  # type: ignore[name-defined]
-        inner.map(
-            lambda kind: Kind(
-                tuple[kind.annotation, ...], st.lists(kind.values, max_size=3).map(tuple), kind.is_hashable
-            )  # type: ignore[name-defined]
-        ),
-        st.tuples(inner, inner).map(
-            lambda kinds: Kind(
-                tuple[kinds[0].annotation, kinds[1].annotation],  # type: ignore[name-defined]
-                st.tuples(kinds[0].values, kinds[1].values),
-                all(kind.is_hashable for kind in kinds),
-            )
-        ),
-        inner.filter(lambda kind: kind.is_hashable).map(
-            lambda kind: Kind(frozenset[kind.annotation], st.frozensets(kind.values, max_size=3))  # type: ignore[name-defined]
-        ),
-        st.tuples(inner.filter(lambda kind: kind.is_hashable), inner).map(
-            lambda kinds: Kind(
-                dict[kinds[0].annotation, kinds[1].annotation],  # type: ignore[name-defined]
-                st.dictionaries(kinds[0].values, kinds[1].values, max_size=3),
-                False,
-            )
-        ),
+        inner.map(_optional),
+        inner.map(_list),
+        inner.map(_tuple),
+        hashable.map(_set),
+        st.tuples(inner, inner).map(_pair),
+        st.tuples(hashable, inner).map(_dict),
     )
+
+
+def _optional(kind: Kind) -> Kind:
+    return Kind(Optional[kind.annotation], st.none() | kind.values, kind.is_hashable)  # noqa: UP045
+
+
+def _list(kind: Kind) -> Kind:
+    return Kind(GenericAlias(list, (kind.annotation,)), st.lists(kind.values, max_size=3), False)
+
+
+def _tuple(kind: Kind) -> Kind:
+    annotation = GenericAlias(tuple, (kind.annotation, ...))
+    return Kind(annotation, st.lists(kind.values, max_size=3).map(tuple), kind.is_hashable)
+
+
+def _set(kind: Kind) -> Kind:
+    return Kind(GenericAlias(frozenset, (kind.annotation,)), st.frozensets(kind.values, max_size=3))
+
+
+def _pair(kinds: tuple[Kind, Kind]) -> Kind:
+    first, second = kinds
+    annotation = GenericAlias(tuple, (first.annotation, second.annotation))
+    return Kind(annotation, st.tuples(first.values, second.values), first.is_hashable and second.is_hashable)
+
+
+def _dict(kinds: tuple[Kind, Kind]) -> Kind:
+    key, value = kinds
+    annotation = GenericAlias(dict, (key.annotation, value.annotation))
+    return Kind(annotation, st.dictionaries(key.values, value.values, max_size=3), False)
 
 
 VALUE_KINDS = st.recursive(st.sampled_from(SCALAR_KINDS + OPEN_KINDS), _collections, max_leaves=3)

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Any
 
 import annotated_types as at
 import attrs
@@ -76,8 +76,8 @@ def declare(annotation: object, definition: object = attrs.NOTHING, **options: A
         (Mixed, attrs.NOTHING, "values of one simple type"),
         (set[list[int]], attrs.NOTHING, "not hashable"),
         (dict[Plain, int], attrs.NOTHING, "not hashable"),
-        (Union[list[int], tuple[int, ...]], attrs.NOTHING, "can't be told apart"),
-        (Union[Plain, dict[str, int]], attrs.NOTHING, "can't be told apart"),
+        (list[int] | tuple[int, ...], attrs.NOTHING, "can't be told apart"),
+        (Plain | dict[str, int], attrs.NOTHING, "can't be told apart"),
         (Annotated[Decimal, at.Timezone(None)], attrs.NOTHING, "can't check"),
         (int, None, "the default does not fit the type"),
         (Annotated[int, at.Gt(0)], 0, "greater than 0"),
@@ -100,7 +100,7 @@ def test_a_field_that_cannot_work(annotation: object, definition: object, words:
 def test_the_path_leads_into_nested_classes() -> None:
     """What is wrong inside of a nested class is named with the whole path."""
     with pytest.raises(kv.SchemaError, match="Opaque") as caught:
-        declare(Optional[list[Holder]])
+        declare(list[Holder] | None)
 
     assert caught.value.field == "Thing.field.inner"
 
@@ -224,7 +224,7 @@ def test_what_attrs_refuses_is_a_schema_error_too() -> None:
         class Thing(kv.Model, table="things"):
             id: str = kv.partition_key()
             x: int = 0
-            y: int
+            y: int  # type: ignore[misc]
 
     with pytest.raises(kv.SchemaError, match="attrs can't make this class"):
 
@@ -255,4 +255,4 @@ def test_classes_of_a_union_need_different_names() -> None:
     twin = attrs.make_class("Plain", {"y": attrs.field(type=str)})
 
     with pytest.raises(kv.SchemaError, match="same name"):
-        declare(Union[Plain, twin])
+        declare(Plain | twin)

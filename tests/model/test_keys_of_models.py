@@ -34,7 +34,7 @@ def schema(*annotations: object) -> Schema:
         (float, 3, 3.0),
         (float, float("inf"), float("inf")),
         (Decimal, Decimal("1.500"), Decimal("1.5")),
-        (Decimal, Decimal("1200"), Decimal("12E+2")),
+        (Decimal, Decimal(1200), Decimal("12E+2")),
         (Decimal, Decimal("-0.00"), Decimal(0)),
         (Decimal, Decimal("-Infinity"), Decimal("-Infinity")),
         (datetime, datetime(2024, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), datetime(2024, 1, 1, tzinfo=UTC)),

@@ -73,7 +73,7 @@ def fits_key(part: KeyPart, declared: KeyType) -> bool:
             return type(part) is SCALARS[kind]
 
 
-@settings(max_examples=120)
+@settings(max_examples=300)
 @given(objects())
 def test_what_is_dumped_is_loaded_again(obj: kv.Model) -> None:
     """A loaded object equals the one that was stored, and is dumped to the same values and key again."""
@@ -89,7 +89,7 @@ def test_what_is_dumped_is_loaded_again(obj: kv.Model) -> None:
     assert state == (Status.LOADED, key, b"v", 7, None)
 
 
-@settings(max_examples=60)
+@settings(max_examples=150)
 @given(objects())
 def test_what_crosses_is_what_the_schema_says(obj: kv.Model) -> None:
     """Values and key components are plain data of exactly the types that the schema tells the drivers."""
@@ -101,7 +101,7 @@ def test_what_crosses_is_what_the_schema_says(obj: kv.Model) -> None:
     assert all(fits_key(part, field.type) for part, field in zip(key, schema.key_fields, strict=True))
 
 
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(objects())
 def test_what_is_dumped_shares_nothing_with_the_object(obj: kv.Model) -> None:
     """Dumped values are a copy: changing them afterwards does not reach the object."""
@@ -115,7 +115,7 @@ def test_what_is_dumped_shares_nothing_with_the_object(obj: kv.Model) -> None:
     assert obj == before
 
 
-@settings(max_examples=40)
+@settings(max_examples=80)
 @given(objects())
 def test_keys_come_from_arguments_as_from_objects(obj: kv.Model) -> None:
     """The key made from a user's arguments is that of the object, whole and in parts."""

@@ -71,7 +71,17 @@ class KeyCodec:
         decode_key: Undoes that. Raises ``DecodingError`` for all other bytes.
     """
 
-    __slots__ = ("_encoders", "_limit", "_store", "decode_key", "encode_key", "first", "last", "table")
+    __slots__ = (
+        "_encode_partition",
+        "_encoders",
+        "_limit",
+        "_store",
+        "decode_key",
+        "encode_key",
+        "first",
+        "last",
+        "table",
+    )
 
     encode_key: Callable[[Key], bytes]
     decode_key: Callable[[bytes], Key]
@@ -91,6 +101,9 @@ class KeyCodec:
         self.encode_key = _generate_encoder(
             table.key, self.first, table.name, self.explain, limit=max_key_bytes, too_long=too_long
         )
+        self._encode_partition = _generate_encoder(
+            table.partition, self.first, table.name, self._explain_partition, limit=max_key_bytes, too_long=too_long
+        )
         self.decode_key = _generate_decoder(table.key, self.first, table.name, self.undecodable)
 
     # --- slices
@@ -102,7 +115,7 @@ class KeyCodec:
         else:
             start, stop = self._piece(slice, slice.partition)
         if slice.after is not None:
-            key = self._prefix(slice.after)
+            key = self._under(self.first, (), slice.after)
             if slice.reverse:
                 stop = min(stop, key)
             else:
@@ -110,26 +123,25 @@ class KeyCodec:
         return self._clamp(start), self._clamp(stop)
 
     def _piece(self, slice: Slice, partition: Key) -> tuple[bytes, bytes]:
-        base = self._prefix(partition + slice.prefix)
-        if self._limit is not None and not slice.prefix and len(base) > self._limit:
-            raise self.too_long(partition, len(base))
+        root = self._encode_partition(partition)
+        base = self._under(root, partition, slice.prefix) if slice.prefix else root
         if slice.starts is not None:
             base += self._beginning(len(partition) + len(slice.prefix), slice.starts, partition + slice.prefix)
         start, stop = base, successor(base)
         if slice.lower is not None:
-            edge = self._prefix(partition + slice.lower.parts)
+            edge = self._under(root, partition, slice.lower.parts)
             start = max(start, edge if slice.lower.inclusive else successor(edge))
         if slice.upper is not None:
-            edge = self._prefix(partition + slice.upper.parts)
+            edge = self._under(root, partition, slice.upper.parts)
             stop = min(stop, successor(edge) if slice.upper.inclusive else edge)
         return start, stop
 
-    def _prefix(self, parts: Key) -> bytes:
-        """Encode the namespace, the table and the first components of a key."""
+    def _under(self, root: bytes, partition: Key, parts: Key) -> bytes:
+        """Encode the first components of a clustering key, behind the bytes of its partition."""
         try:
-            return self.first + _join(self._encoders, parts)
+            return root + _join(self._encoders[len(partition) :], parts)
         except _REFUSALS as error:
-            raise self.explain(parts, error) from None
+            raise self.explain(partition + parts, error) from None
 
     def _beginning(self, index: int, text: str | bytes, parts: Key) -> bytes:
         """Encode how the component at ``index`` begins: all but its terminator."""
@@ -158,6 +170,9 @@ class KeyCodec:
     def explain(self, key: Key, error: Exception) -> ValidationError:
         """Find out why a key, or its leading components, could not be encoded."""
         return _explain(key, self.table.key, error, self.table.name)
+
+    def _explain_partition(self, key: Key, error: Exception) -> ValidationError:
+        return _explain(key, self.table.partition, error, self.table.name)
 
     def too_long(self, key: Key, size: int) -> ValidationError:
         """Say by how much a key is over the limit, in bytes that the user can do something about."""

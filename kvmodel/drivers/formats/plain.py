@@ -174,7 +174,7 @@ def _bounded_json(value: Primitive) -> bytes:
 def _examine_json(data: bytes, value: Primitive) -> None:
     """Refuse what is nested too deeply; no level can do without a bracket."""
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
-        examine([value])
+        examine(value if isinstance(value, list | dict) else [value])
 
 
 def _first_unwritable(document: Values, error: Exception) -> _AtField:

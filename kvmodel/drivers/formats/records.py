@@ -193,9 +193,18 @@ def _dumper(table: Table, store: str, limit: int | None) -> Callable[[Values, by
     expiring = bytes((lasting[0] | DEADLINE,))
     name = table.name
 
+    # Making a packer costs as much as using it, for its buffer. A codec belongs to one event loop, so that nobody else
+    # uses this one meanwhile.
+    packer = Packer(default=encode_extension, strict_types=True)
+    pack = packer.pack
+
     def dump(values: Values, stamp: bytes, expires_at: int | None) -> bytes:
         try:
-            body = Packer(default=encode_extension, strict_types=True).pack(values)
+            try:
+                body = pack(values)
+            except BaseException:
+                packer.reset()
+                raise
             if len(body) > MAX_DEPTH and _containers(body) > MAX_DEPTH:
                 examine(values)
             if expires_at is None:
@@ -307,7 +316,7 @@ def _unpackable(values: Values, error: BaseException) -> ValidationError:
     for name, value in values.items():
         try:
             Packer(default=encode_extension, strict_types=True).pack(value)
-            examine([[value]])
+            examine([value])
         except UnicodeEncodeError:
             return ValidationError("a str must be Unicode text, without lone surrogates", field=name)
         except (ValueError, TypeError, OverflowError, RecursionError) as reason:

@@ -1,0 +1,33 @@
+"""The stores that the shipped suite runs on here: those that are always at hand, and memory playing poorer ones."""
+
+from __future__ import annotations
+
+import pytest
+
+STORES = {
+    "memory": "memory://",
+    "lmdb": "lmdb://{directory}/data",
+    "record": "memory://?atomicity=record&range_checks=false",
+    "partition": "memory://?atomicity=partition&max_atomic_changes=4&max_atomic_checks=6",
+    "unconditional": "memory://?conditional=false&range_checks=false&atomicity=record",
+    "unchecked": "memory://?range_checks=false",
+    "forward": "memory://?reverse=none",
+    "costly": "memory://?reverse=costly",
+    "partitioned": "memory://?scan_table=false",
+    "hashed": "memory://?ordered=false&scan_table=false&range_checks=false&reverse=none",
+    "lasting": "memory://?expiry=none",
+    "remote": "memory://?reads_in_place=false&max_read_batch=16&max_batch=100",
+    "tight": "memory://?max_key_bytes=120&max_value_bytes=4096&max_request_bytes=64KiB&reads_in_place=false",
+}
+
+
+@pytest.fixture(scope="session")
+def lmdb_directory(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the LMDB file of the whole run lives: a store that is not empty."""
+    return str(tmp_path_factory.mktemp("conformance"))
+
+
+@pytest.fixture(params=list(STORES))
+def kv_url(request: pytest.FixtureRequest, lmdb_directory: str) -> str:
+    """The suite's own fixture, for one store after the other."""
+    return STORES[request.param].format(directory=lmdb_directory)
