@@ -2,11 +2,15 @@
 
 Declare classes, connect to a store by its URL, and ask ``User.objects``. The names below are the public interface;
 everything else, and every module whose name begins with an underscore, may change.
+
+What declares models is imported at once; what asks stores, and asyncio with it, at its first use, so that a module of
+models stays cheap to import.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from kvmodel._state import expires_at, version
-from kvmodel.batch import Batch
-from kvmodel.database import Database, connect
 from kvmodel.drivers.base import Atomicity, Capabilities, Durability, Expiry, Outcome, Reverse, Status, Watch
 from kvmodel.errors import (
     AlreadyExists,
@@ -33,9 +37,13 @@ from kvmodel.errors import (
 from kvmodel.fields import clustering_key, converter, field, partition_key, upgrade
 from kvmodel.limits import budget, timeout
 from kvmodel.model import Model, replace
-from kvmodel.query import Page, Plan, Range, starts
-from kvmodel.repository import Repository
-from kvmodel.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from kvmodel.batch import Batch
+    from kvmodel.database import Database, connect
+    from kvmodel.query import Page, Plan, Range, starts
+    from kvmodel.repository import Repository
+    from kvmodel.unit_of_work import UnitOfWork
 
 __all__ = [
     "AlreadyExists",
@@ -88,7 +96,39 @@ __all__ = [
     "version",
 ]
 
-# What a user sees in a repr, a traceback or an editor is the name that may be imported.
-for _name in __all__:
-    if getattr(globals()[_name], "__module__", "").startswith("kvmodel."):
-        globals()[_name].__module__ = __name__
+_LATER = {
+    "Batch": "kvmodel.batch",
+    "Database": "kvmodel.database",
+    "Page": "kvmodel.query",
+    "Plan": "kvmodel.query",
+    "Range": "kvmodel.query",
+    "Repository": "kvmodel.repository",
+    "UnitOfWork": "kvmodel.unit_of_work",
+    "connect": "kvmodel.database",
+    "starts": "kvmodel.query",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is not imported yet."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(_LATER[name]), name)
+    _present(name, found)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _present(name: str, found: object) -> None:
+    """Show a name as it may be imported: in a repr, a traceback, an editor."""
+    globals()[name] = found
+    if getattr(found, "__module__", "").startswith("kvmodel."):
+        found.__module__ = __name__
+
+
+for _name in set(__all__) - set(_LATER):
+    _present(_name, globals()[_name])
+del _name

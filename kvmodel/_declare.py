@@ -9,12 +9,14 @@ exist yet waits for the first use of the schema.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from kvmodel._options import Options
+from kvmodel._state import Stateful
 from kvmodel.errors import SchemaError, ValidationError
 from kvmodel.fields.base import Codec, Mismatch, Refused, Unresolved
 from kvmodel.fields.constraints import ConstrainedCodec, refusal
@@ -211,6 +213,17 @@ def check_fields(table: str, model: str, options: Options, declared: Mapping[str
         raise SchemaError(
             'whole_value=True is for the only value field of a model with layout="plain"', field=whole[0].path
         )
+
+
+def check_bases(table: str, cls: type) -> None:
+    """Check that no base brings fields that would not be stored."""
+    for base in cls.__mro__[1:]:
+        if not issubclass(base, Stateful) and (attrs.has(base) or dataclasses.is_dataclass(base)):
+            raise SchemaError(
+                f"{cls.__name__}: the fields of its base {base.__name__} would not be stored: "
+                "make that an abstract model, or nest it",
+                table=table,
+            )
 
 
 def check_named_keys(table: str, model: str, named: Sequence[Any], declared: Mapping[str, Declared]) -> None:

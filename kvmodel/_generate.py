@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvmodel._compile import compile_function
 from kvmodel._state import Status, set_state
-from kvmodel.fields.base import cause_of
+from kvmodel.fields.base import Mismatch, cause_of
 from kvmodel.fields.members import Member, arguments, dump_lines, dump_result, indent, late_lines, load_lines, names_of
 from kvmodel.fields.scalars import GUARD_NAMES
 
@@ -19,47 +19,58 @@ if TYPE_CHECKING:
     from kvmodel.schema import KeyMember, Schema
 
 
-def _key_guard(members: Sequence[KeyMember]) -> str | None:
-    guards = [member.codec.guard for member in members]
-    if None in guards:
-        return None
-    return " and ".join(f"({guard.format(v=f'k{index}')})" for index, guard in enumerate(guards) if guard) or "True"
+def _key_lines(members: Sequence[KeyMember], whole: str) -> list[str]:
+    """Write the lines that return the key made of ``k0``, ``k1``..., which ``whole`` is already if all guards hold.
+
+    They fall through where a part is refused, so that what follows can say which.
+    """
+    guards = [member.codec.guard and member.codec.guard.format(v=f"k{index}") for index, member in enumerate(members)]
+    at_once = " and ".join(f"({guard})" for guard in guards if guard) or "True"
+    lines = [] if None in guards else [f"if {at_once}:", f"    return {whole}"]
+    lines.append("try:")
+    for index, guard in enumerate(guards):
+        condition = f"if not ({guard}): " if guard else ""
+        lines.append(f"    {condition}k{index} = convert_{index}(k{index})")
+    return [*lines, f"    return ({_names(members)})", "except Mismatch:", "    pass"]
 
 
 def _names(members: Sequence[KeyMember]) -> str:
-    return ", ".join(f"k{index}" for index in range(len(members)))
+    return "".join(f"k{index}, " for index in range(len(members)))
+
+
+def _key_names(schema: Schema, members: Sequence[KeyMember]) -> dict[str, object]:
+    def explain(parts: tuple[Any, ...]) -> Any:
+        return schema.convert_key(parts, members)
+
+    converts = {f"convert_{index}": member.codec.convert for index, member in enumerate(members)}
+    return {**GUARD_NAMES, **converts, "Mismatch": Mismatch, "explain": explain}
 
 
 def generate_make(schema: Schema, members: Sequence[KeyMember], name: str) -> Callable[..., Any]:
     """Make the function from a user's arguments to (a leading part of) a key."""
-    guard = _key_guard(members)
-    lines = [f"def {name}(*parts):"]
-    if guard is not None:
-        lines += [f"    if len(parts) == {len(members)}:"]
-        lines += [f"        {_names(members)}, = parts"] if members else []
-        lines += [f"        if {guard}:", "            return parts"]
-    lines += ["    return convert(parts)"]
-
-    def convert(parts: tuple[Any, ...]) -> Any:
-        return schema.convert_key(parts, members)
-
-    return compile_function(name, lines, {**GUARD_NAMES, "convert": convert}, f"{schema.model_name}.{name}")
+    lines = [
+        f"def {name}(*parts):",
+        f"    if len(parts) == {len(members)}:",
+        *indent([f"{_names(members)}= parts"] if members else [], 2),
+        *indent(_key_lines(members, "parts"), 2),
+        "    return explain(parts)",
+    ]
+    return compile_function(name, lines, _key_names(schema, members), f"{schema.model_name}.{name}")
 
 
 def generate_key_of(schema: Schema) -> Callable[..., Any]:
     """Make the function from an object to its key."""
-    guard = _key_guard(schema.key_members)
-    lines = ["def key_of(obj):", "    if type(obj) is not model:", "        raise stranger(obj)"]
-    lines += [f"    k{index} = obj.{member.name}" for index, member in enumerate(schema.key_members)]
-    parts = f"({_names(schema.key_members)},)"
-    if guard is not None:
-        lines += [f"    if {guard}:", f"        return {parts}"]
-    lines += [f"    return convert({parts})"]
-
-    def convert(parts: tuple[Any, ...]) -> Any:
-        return schema.convert_key(parts, schema.key_members)
-
-    names = {**GUARD_NAMES, "convert": convert, "model": schema.model, "stranger": schema.stranger}
+    members = schema.key_members
+    parts = ", ".join(f"obj.{member.name}" for member in members)
+    lines = [
+        "def key_of(obj):",
+        "    if type(obj) is not model:",
+        "        raise stranger(obj)",
+        f"    {_names(members)}= {parts},",
+        *indent(_key_lines(members, f"({_names(members)})")),
+        f"    return explain(({parts},))",
+    ]
+    names = {**_key_names(schema, members), "model": schema.model, "stranger": schema.stranger}
     return compile_function("key_of", lines, names, f"{schema.model_name}.key_of")
 
 
@@ -99,7 +110,7 @@ def generate_load(schema: Schema) -> Callable[..., Any]:
     variables |= {member.name: f"k{index}" for index, member in enumerate(schema.key_members)}
     ordered: list[tuple[str, Member]] = [(variables[member.name], member) for member in schema.constructor]
     body = [
-        f"{_names(schema.key_members)}, = key",
+        f"{_names(schema.key_members)}= key",
         *_restore_lines(schema.key_members),
         f"if number != {schema.number}:",
         "    values = upgrade(values, number)",

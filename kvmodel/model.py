@@ -19,6 +19,7 @@ import attrs
 from kvmodel._declare import (
     Declared,
     build_schema,
+    check_bases,
     check_fields,
     check_named_keys,
     check_steps,
@@ -167,6 +168,7 @@ def _make_concrete(cls: Any, options: Options, table: str, steps: Mapping[int, A
     """Make a model with a table: an attrs class with slots, that knows how to compile its schema."""
     declared = _inherited_fields(cls)
     check_fields(table, cls.__name__, options, declared)
+    check_bases(table, cls)
     model = _make_attrs(cls, options, table, declared)
     named = next((base.__dict__["_kv_named"] for base in cls.__mro__ if base.__dict__.get("_kv_named")), None)
 

@@ -1,8 +1,9 @@
 """How the fields of a model are declared, and how each type of value becomes a key component or a stored value.
 
 ``specifiers`` and ``upgrade`` hold what a class body says, ``resolve`` turns annotations into types, ``select`` finds
-the codec of a type. The codecs live in one module for each family: ``scalars``, ``choices``, ``unions``, ``collections``,
-``mappings``, ``objects``, ``constraints``, ``own`` (a user's own types), and ``keys`` for key components.
+the codec of a type. The codecs live in one module for each family: ``scalars``, ``choices``, ``unions``,
+``collections``, ``mappings``, ``objects``, ``constraints``, ``own`` (a user's own types), and ``keys`` for components of
+keys.
 """
 
 from kvmodel.fields.own import converter

@@ -100,7 +100,7 @@ class EnumCodec(Codec):
     def dump(self, value: Any) -> Primitive:
         if type(value) is not self.cls:
             raise self.wrong(value)
-        return self.inner.dump(value.value)
+        return self.inner.dump(value._value_)
 
 
 def _dumped_member(inner: Codec, member: enum.Enum) -> Primitive:

@@ -105,6 +105,9 @@ KEY_SCALARS: Final[dict[type, KeyCodec]] = {
     datetime: _scalar(datetime, "datetime", take_datetime, "type({v}) is datetime and {v}.tzinfo is UTC"),
     date: _scalar(date, "date"),
 }
+_AS_THEY_ARE: Final = tuple(KEY_SCALARS[python_type] for python_type in (bytes, int, bool, UUID, date))
+"""Types whose values are components without a closer look."""
+_ONLY_TEXT: Final = frozenset({str})
 _EQUAL_ACROSS: Final = frozenset({"bool", "int", "float", "decimal"})
 
 
@@ -138,13 +141,13 @@ def _enum(cls: type[enum.Enum]) -> KeyCodec:
     inner = KEY_SCALARS.get(kinds.pop()) if len(kinds) == 1 else None
     if inner is None:
         raise Refused(f"{describe(cls)} can't be in a key: give its members values of one type that can")
-    parts = {member: _enum_value(inner, member) for member in cls}
-    members = {part: member for member, part in parts.items()}
+    members = {_enum_value(inner, member): member for member in cls}
+    convert_value = inner.convert
 
     def convert(value: Any) -> KeyPart:
         if type(value) is not cls:
             raise wrong_type(cls.__name__, value)
-        return parts[value] if value in parts else inner.convert(value.value)
+        return convert_value(value._value_)
 
     def restore(part: Any) -> Any:
         try:
@@ -206,6 +209,8 @@ def _tuple(annotation: Any) -> KeyCodec:
     codecs = [_part(argument) for argument in (arguments[:1] if variadic else arguments)]
     text = f"tuple[{', '.join(codec.text for codec in codecs)}{', ...' if variadic else ''}]"
     count = None if variadic else len(codecs)
+    exact = codecs[0].accepts if variadic and codecs[0] in _AS_THEY_ARE else None
+    exact_text = variadic and codecs[0] is KEY_SCALARS[str]
 
     def each(value: tuple[Any, ...]) -> list[KeyCodec]:
         return codecs * len(value) if variadic else codecs
@@ -213,6 +218,10 @@ def _tuple(annotation: Any) -> KeyCodec:
     def convert(value: Any) -> KeyPart:
         if type(value) is not tuple:
             raise wrong_type(text, value)
+        if exact is not None and exact.issuperset(map(type, value)):
+            return value
+        if exact_text and _ONLY_TEXT.issuperset(map(type, value)) and "".join(value).isascii():
+            return value
         if count is not None and len(value) != count:
             raise Mismatch(f"expected {text}, not {len(value)} elements")
         return tuple(

@@ -10,6 +10,8 @@ from typing import Any, Final, Literal, TypeVar, overload
 
 import attrs
 
+from kvmodel.errors import SchemaError
+
 T = TypeVar("T")
 
 METADATA: Final = "kvmodel"
@@ -212,7 +214,10 @@ def field(
 def _field(spec: Spec, *, factory: Callable[[], object] | None, **arguments: Any) -> Any:
     if arguments["kw_only"] is None:
         del arguments["kw_only"]
-    return attrs.field(factory=factory, metadata={METADATA: spec}, **arguments)
+    try:
+        return attrs.field(factory=factory, metadata={METADATA: spec}, **arguments)
+    except ValueError as error:
+        raise SchemaError("a field has either a default or a factory: remove one of them") from error
 
 
 def spec_of(metadata: Mapping[Any, Any]) -> Spec:

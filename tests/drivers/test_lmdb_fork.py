@@ -12,7 +12,7 @@ from tests.drivers.processes import run
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 _SETUP = """
-    import asyncio, warnings
+    import asyncio, ctypes, warnings
     from kvmodel.drivers.lmdb import LmdbDriver, registry
     from kvmodel.errors import Closed, KvModelError
     from tests.drivers.rows import NOW, USERS, age, condition, names, put, write
@@ -41,6 +41,11 @@ _SETUP = """
         assert refused(lambda: driver.native)
         do(driver.close())
 
+    def end():
+        # The ordinary way, but for the event loop: its own end would take the parent's wake-up pipe away.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(loop))
+        sys.exit(0)
+
     def end_of(child):
         _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status)
@@ -59,9 +64,9 @@ def test_a_child_may_not_use_what_it_inherited(path: Path) -> None:
         own = LmdbDriver(path)
         do(own.open())
         do(write(own, put("child", 2)))
-        assert do(names(own)) == ["ada", "child"]
+        assert {"ada", "child"} <= set(do(names(own)))
         do(own.close())
-        sys.exit(0)
+        end()
 
     for turn in range(20):
         do(write(driver, put(f"parent{turn:02}", 3)))
@@ -89,7 +94,7 @@ def test_a_child_that_forgets_what_it_inherited(path: Path) -> None:
     for _ in range(3):
         child = os.fork()
         if child == 0:
-            sys.exit(0)
+            end()
         children.append(child)
     for turn in range(20):
         do(write(driver, put(f"{turn:02}")))
@@ -122,7 +127,7 @@ def test_a_fork_in_the_middle_of_a_write(path: Path) -> None:
             assert "fork" in str(error), error
         else:
             raise AssertionError
-        sys.exit(0)
+        end()
     tell(end_of(child))
     txn.abort()
     do(task)

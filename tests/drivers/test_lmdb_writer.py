@@ -171,7 +171,6 @@ async def test_the_file_grows_by_itself(path: Path) -> None:
     await small.open()
     await write(small, put("ada", 1))
     stop = threading.Event()
-    read = 0
 
     def look_all_the_time() -> int:
         count = 0
@@ -188,7 +187,6 @@ async def test_the_file_grows_by_itself(path: Path) -> None:
             *(write(small, put(f"{i:03}", i, ABSENT, note="x" * 20_000)) for i in range(start, start + 20))
         )
         assert await age(small, "ada") == 1
-        read += 1
     stop.set()
 
     assert await reader > 0
@@ -244,7 +242,7 @@ async def test_a_map_that_can_not_grow(path: Path) -> None:
 
         def set_mapsize(self, size: int) -> None:
             real.close()
-            raise lmdb.MemoryError("mdb_env_set_mapsize", errno.ENOMEM)
+            raise failure(lmdb.MemoryError, errno.ENOMEM)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(real, name)
@@ -297,6 +295,13 @@ async def test_a_full_disk(lmdb_driver: LmdbDriver, path: Path) -> None:
     assert await names(lmdb_driver) == ["ada", "big"]
 
 
+def failure(kind: type[lmdb.Error], code: int) -> lmdb.Error:
+    """Answer an error as the binding makes it."""
+    error = kind("made up")
+    error.code = code  # type: ignore[misc]
+    return error
+
+
 class Failing:
     """A handle whose commits fail; with ``doubt`` it is good for nothing afterwards, as LMDB's own is."""
 
@@ -308,7 +313,7 @@ class Failing:
     def begin(self, *args: Any, write: bool = False) -> Any:
         if not write:
             if self.doubt:
-                raise lmdb.PanicError("mdb_txn_begin", -30795)
+                raise failure(lmdb.PanicError, -30795)
             return self.real.begin(*args)
         code = self.code
 
@@ -318,12 +323,15 @@ class Failing:
 
             def commit(self) -> None:
                 self.txn.abort()
-                raise lmdb.Error("mdb_txn_commit", code)
+                raise failure(lmdb.Error, code)
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(self.txn, name)
 
         return Txn(self.real.begin(write=True))
+
+    def dbs(self, txn: Any) -> list[bytes]:
+        return self.real.dbs(getattr(txn, "txn", txn))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
@@ -457,7 +465,8 @@ async def test_cancelled_when_it_was_done(lmdb_driver: LmdbDriver) -> None:
     for mutation, error in ((put("ada", 2, ABSENT), asyncio.CancelledError), (put("bob", 2), OutcomeUnknown)):
         (task,) = await queue(lmdb_driver, [mutation])
         (job,) = lmdb_driver._jobs
-        job.answer.add_done_callback(lambda _, task=task: task.cancel())  # type: ignore[misc]
+        await condition(job.answer.done)
+        task.cancel()
         with pytest.raises(error):
             await task
     assert await names(lmdb_driver) == ["ada", "bob"]

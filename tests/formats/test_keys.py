@@ -154,6 +154,17 @@ def test_equal_values_encode_equally(value: float) -> None:
     assert encode_decimal(Decimal(0)) == encode_decimal(Decimal("-0.00"))
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [("100", "100"), ("1.50", "1.5"), ("-12E+3", "-12000"), ("1E+28", "1E+28"), ("0E-7", "0")]
+)
+def test_decimals_come_back_readable(value: str, text: str) -> None:
+    """The exponent is lost, but an integer of moderate size looks like one."""
+    declared = KeyType("decimal")
+    decoded, _ = decoder_of(declared)(encoder_of(declared)(Decimal(value)), 0)
+
+    assert text == str(decoded)
+
+
 def test_aware_datetimes_of_all_zones_are_one_instant() -> None:
     """A datetime is stored in UTC: the same instant in another zone is the same key."""
     encode = encoder_of(KeyType("datetime"))
@@ -238,6 +249,19 @@ def test_bounds_hold_exactly_the_keys_of_a_slice(case: tuple[Table, Slice, list[
     assert expected == sorted(data for data in stored if start <= data < stop)
     assert limit is None or max(len(start), len(stop)) <= limit
     assert start >= stop or (codec.first <= start and stop <= codec.last)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_going_on_behind_the_longest_key(reverse: bool) -> None:
+    """A page that ends at a key of just the store's limit goes on behind it, not at it again."""
+    codec = codec_of(table_of((), fields_of("str")), 16)
+    longest = ("x" * (16 - len(codec.first) - 2),)
+    encoded = codec.encode_key(longest)
+    start, stop = codec.bounds(Slice((), after=longest, reverse=reverse))
+
+    assert len(encoded) == 16
+    assert not start <= encoded < stop
+    assert start <= codec.encode_key(("a" if reverse else "y",)) < stop
 
 
 def test_tables_and_namespaces_do_not_overlap() -> None:

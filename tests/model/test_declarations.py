@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Sequence
 from datetime import timedelta
@@ -215,6 +216,21 @@ def test_a_field_needs_an_annotation() -> None:
             x = kv.field(default=1)
 
     assert caught.value.field == "Thing.x"
+
+
+def test_a_default_and_a_factory_are_one_too_many() -> None:
+    """Of two sources of a value one would be ignored."""
+    with pytest.raises(kv.SchemaError, match="either a default or a factory"):
+        kv.field(default=1, factory=int)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("base", [Plain, dataclasses.make_dataclass("Data", ["x"])])
+def test_fields_of_other_classes_are_not_lost(base: type) -> None:
+    """A base that is no model has fields that nobody would store: it is refused instead."""
+    body = {"__annotations__": {"id": str}, "id": kv.partition_key(), "__module__": __name__}
+
+    with pytest.raises(kv.SchemaError, match="make that an abstract model"):
+        ModelType("Thing", (kv.Model, base), body, table="things")
 
 
 def test_what_attrs_refuses_is_a_schema_error_too() -> None:

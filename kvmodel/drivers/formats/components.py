@@ -266,10 +266,7 @@ def decimal_of_parts(kind: int, exponent: int, digits: str) -> Decimal:
         raise ValueError("a Decimal's digits are damaged")
     if len(digits) <= exponent + 1 <= _LONGEST_PLAIN:
         digits = digits.ljust(exponent + 1, "0")
-    value = Decimal(f"{'-' if kind == NEGATIVE else ''}{digits}E{exponent - len(digits) + 1}")
-    if not value.is_finite():  # a context without traps answers NaN where others raise
-        raise ValueError("a Decimal's exponent is out of range")
-    return value
+    return Decimal(f"{'-' if kind == NEGATIVE else ''}{digits}E{exponent - len(digits) + 1}")
 
 
 def encode_decimal(value: Decimal) -> bytes:

@@ -50,7 +50,7 @@ def _encode_int(value: int) -> ExtType:
 
 
 def _decode_int(data: bytes) -> int:
-    value = int.from_bytes(data, "big", signed=True) if len(data) <= LONGEST else 0
+    value = int.from_bytes(data, "big", signed=True)
     if -(1 << 63) <= value < 1 << 64 or _encode_int(value).data != data:
         raise ValueError("a big int has another form than the canonical one")
     return value

@@ -17,9 +17,10 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 def explain(error: lmdb.Error, store: str) -> KvModelError:
     """Answer the error to raise, from this one, when a request failed and nothing was written."""
     text: str
-    if error.code in _FULL:
+    code = getattr(error, "code", 0)
+    if code in _FULL:
         text = "the disk is full, or the file may not grow any further: make room and try again; nothing was written"
-    elif error.code in _REFUSED:
+    elif code in _REFUSED:
         text = "the disk does not let this file be written: look at mount options and permissions; nothing was written"
     elif isinstance(error, lmdb.MemoryError):
         text = "there is no address space for a larger map: raise this process's limit (ulimit -v); nothing was written"

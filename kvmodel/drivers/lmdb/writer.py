@@ -85,6 +85,7 @@ class Writer:
         self._finish = finish
         self._condition = threading.Condition()
         self._queue: deque[Job] = deque()
+        self._group: list[Job] = []
         self._room = _GROUP_JOBS
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -124,7 +125,10 @@ class Writer:
     def _run(self) -> None:
         while self._wait():
             with self._environment.turn:
-                self._serve()
+                try:
+                    self._serve()
+                except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+                    _deliver((job, None, self._doubt(error)) for job in self._group)
 
     def _wait(self) -> bool:
         """Wait for a job. Answers ``False`` when the thread is to end."""
@@ -141,7 +145,7 @@ class Writer:
         txn = self._begin()
         if txn is None:
             return
-        jobs = self._take()
+        jobs = self._group = self._take()
         if not jobs:
             txn.abort()
             return
@@ -252,7 +256,8 @@ class Writer:
 
     def _doubt(self, error: Exception) -> OutcomeUnknown:
         doubt = OutcomeUnknown(
-            "the disk failed while the write was committed: read again before going on", store=self._environment.address
+            "the write failed in the middle and may have happened: read again before going on",
+            store=self._environment.address,
         )
         doubt.__cause__ = error
         return doubt

@@ -169,6 +169,7 @@ async def test_a_batch_takes_one_write_a_record(kv_db: kv.Database) -> None:
         batch.put(Item("s", "a", 2))
 
 
+@pytest.mark.kv_requires("expiry")
 async def test_bulk_writes_keep_default_deadlines(kv_db: kv.Database) -> None:
     """New objects of a model that expires get its deadline, however they are written."""
     await Lease.objects.using(kv_db).save_many([Lease("s", "a")])

@@ -61,8 +61,8 @@ async def test_pages_show_what_is_there_when_they_are_read(kv_db: kv.Database) -
     page = await objects.range("s").page(3)
 
     await objects.delete("s", "0002")
-    await objects.create(Item("s", "0001a"))
-    await objects.create(Item("s", "0003a"))
+    await objects.save(Item("s", "0001a"))
+    await objects.save(Item("s", "0003a"))
     page = await objects.range("s").page(3, page.next_token)
 
     assert names(page.items) == ["0003", "0003a", "0004"]
@@ -142,8 +142,8 @@ async def test_a_stream_gives_each_record_once_while_others_write(kv_db: kv.Data
     async for item in objects.range("s"):
         seen.append(item.name)
         if item.name == "0010":
-            await objects.create(Item("s", "0000a"))
-            await objects.create(Item("s", "0399a"))
+            await objects.save(Item("s", "0000a"))
+            await objects.save(Item("s", "0399a"))
             await objects.delete("s", "0390")
 
     assert seen == sorted(set(seen))

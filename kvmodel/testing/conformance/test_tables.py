@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kvmodel as kv
-from kvmodel.testing.conformance.models import Bare, Item, Lease, Log, gather_all, names, refused
+from kvmodel.testing.conformance.models import Bare, Item, Log, Reading, gather_all, names, refused
 from kvmodel.testing.plugin import Connect
 
 pytestmark = pytest.mark.asyncio
@@ -22,7 +22,7 @@ async def test_scan_reads_every_partition(kv_db: kv.Database) -> None:
     objects = Item.objects.using(kv_db)
     keys = {(f"shelf {number % 7}", f"{number:04}") for number in range(700)}
     await objects.save_many(Item(*key) for key in keys)
-    await Lease.objects.using(kv_db).save(Lease("shelf 1", "0001"))
+    await Reading.objects.using(kv_db).save(Reading("shelf 1", "0001", 1))
 
     found = [(item.shelf, item.name) async for item in objects.scan()]
 

@@ -101,7 +101,10 @@ _VALUES: dict[str, list[Any]] = {
 async def test_values_come_back_as_they_were(kv_db: kv.Database, field: str) -> None:
     """Equal, of the same type, and the same again after a second round."""
     objects = Sample.objects.using(kv_db)
+    room = kv_db.capabilities.max_value_bytes or 1 << 20
     for value in _VALUES[field]:
+        if isinstance(value, str | bytes) and len(value) > room // 2:
+            continue
         await objects.save(Sample("a", **{field: value}))
 
         found = await objects.get("a")
