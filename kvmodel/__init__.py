@@ -7,8 +7,8 @@ What declares models is imported at once; what asks stores, and asyncio with it,
 models stays cheap to import.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+import typing as _typing
+from importlib import import_module as _import_module
 
 from kvmodel._state import expires_at, version
 from kvmodel.drivers.base import Atomicity, Capabilities, Durability, Expiry, Outcome, Reverse, Status, Watch
@@ -38,7 +38,7 @@ from kvmodel.fields import clustering_key, converter, field, partition_key, upgr
 from kvmodel.limits import budget, timeout
 from kvmodel.model import Model, replace
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from kvmodel.batch import Batch
     from kvmodel.database import Database, connect
     from kvmodel.query import Page, Plan, Range, starts
@@ -109,13 +109,15 @@ _LATER = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """Import what is not imported yet."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(_LATER[name]), name)
-    _present(name, found)
-    return found
+if not _typing.TYPE_CHECKING:  # Or type checkers would take any name for one that exists.
+
+    def __getattr__(name: str) -> object:
+        """Import what is not imported yet."""
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: object = getattr(_import_module(_LATER[name]), name)
+        _present(name, found)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -215,14 +215,13 @@ def check_fields(table: str, model: str, options: Options, declared: Mapping[str
         )
 
 
-def check_bases(table: str, cls: type) -> None:
+def check_bases(model: str, bases: Sequence[type]) -> None:
     """Check that no base brings fields that would not be stored."""
-    for base in cls.__mro__[1:]:
+    for base in bases:
         if not issubclass(base, Stateful) and (attrs.has(base) or dataclasses.is_dataclass(base)):
             raise SchemaError(
-                f"{cls.__name__}: the fields of its base {base.__name__} would not be stored: "
-                "make that an abstract model, or nest it",
-                table=table,
+                f"{model}: the fields of its base {base.__name__} would not be stored: "
+                "make that an abstract model, or nest it"
             )
 
 

@@ -40,16 +40,16 @@ def split_url(url: str | None) -> SplitResult:
     if url is None:
         url = os.environ.get("KVMODEL_URL")
         if not url:
-            raise ValidationError("give a URL, such as lmdb:///var/lib/app/data, or set KVMODEL_URL")
+            raise ValidationError(f"give a URL, or set KVMODEL_URL. Schemes with a driver: {_schemes()}")
     if not isinstance(url, str):
-        raise ValidationError(f"a URL is a str, such as lmdb:///var/lib/app/data, not a {type(url).__name__}")
+        raise ValidationError(f"a URL is a str, not a {type(url).__name__}")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
         raise ValidationError(f"this URL can't be read: {error}") from None
     if not parts.scheme or "://" not in url:
-        raise ValidationError("this URL names no store: write a scheme first, such as lmdb:///var/lib/app/data")
+        raise ValidationError(f"this URL names no store: begin with a scheme. Those with a driver: {_schemes()}")
     return parts
 
 
@@ -60,19 +60,27 @@ def find_driver(scheme: str) -> DriverClass:
         ValidationError: No installed driver has this scheme; the known ones are named.
         Unsupported: The driver's own dependencies are missing; the message says what to install.
     """
-    from importlib.metadata import entry_points  # Slow to import, and not needed before a connection is made.
-
-    known = {point.name: point for point in entry_points(group=GROUP)}
-    point = known.get(scheme)
+    point = _points().get(scheme)
     if point is None:
-        names = ", ".join(f"{name}://" for name in sorted(known)) or "none, as kvmodel itself is not installed"
-        raise ValidationError(f"no driver is installed for {scheme}://. Known are: {names}")
+        raise ValidationError(f"no driver is installed for {scheme}://. Known are: {_schemes()}")
     try:
         return cast("DriverClass", point.load())
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "kvmodel":
             raise
         raise Unsupported(f"the driver for {scheme}:// lacks what it needs ({error}): {_remedy(point)}") from error
+
+
+def _points() -> dict[str, EntryPoint]:
+    """The entry points of all drivers, by scheme."""
+    from importlib.metadata import entry_points  # Slow to import, and not needed before a connection is made.
+
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _schemes() -> str:
+    """All schemes that have a driver, for messages."""
+    return ", ".join(f"{name}://" for name in sorted(_points())) or "none, as kvmodel itself is not installed"
 
 
 def _remedy(point: EntryPoint) -> str:

@@ -12,6 +12,7 @@ import typing
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, Unpack, dataclass_transform
 
 import attrs
@@ -116,6 +117,8 @@ class ModelType(type):
 
 def _make_repository(cls: Any) -> Any:
     schema_of(cls)
+    if not _repository_factory:
+        import_module("kvmodel.repository")  # a higher layer, which registers itself: a module of models needs none
     type.__setattr__(cls, "_kv_repository", _repository_factory[0](cls))
     return cls._kv_repository
 
@@ -138,6 +141,7 @@ def _declare(
     namespace |= {"_kv_own": own, "_kv_repository": None, "_kv_schema": None, "_kv_named": _named_keys(namespace)}
     if options.table is None:
         namespace["__slots__"] = ()
+    check_bases(name, bases)
     cls: Any = type.__new__(mcls, name, bases, namespace)
     for one in own.values():
         one.try_resolve()
@@ -168,7 +172,6 @@ def _make_concrete(cls: Any, options: Options, table: str, steps: Mapping[int, A
     """Make a model with a table: an attrs class with slots, that knows how to compile its schema."""
     declared = _inherited_fields(cls)
     check_fields(table, cls.__name__, options, declared)
-    check_bases(table, cls)
     model = _make_attrs(cls, options, table, declared)
     named = next((base.__dict__["_kv_named"] for base in cls.__mro__ if base.__dict__.get("_kv_named")), None)
 

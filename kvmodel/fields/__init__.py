@@ -2,8 +2,8 @@
 
 ``specifiers`` and ``upgrade`` hold what a class body says, ``resolve`` turns annotations into types, ``select`` finds
 the codec of a type. The codecs live in one module for each family: ``scalars``, ``choices``, ``unions``,
-``collections``, ``mappings``, ``objects``, ``constraints``, ``own`` (a user's own types), and ``keys`` for components of
-keys.
+``collections``, ``mappings``, ``objects``, ``constraints``, ``own`` (a user's own types), and ``keys`` for the
+components of keys.
 """
 
 from kvmodel.fields.own import converter

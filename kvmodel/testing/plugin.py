@@ -75,7 +75,7 @@ def kv_clock() -> VirtualClock:
 
 
 @_async_fixture
-async def kv_connect(kv_url: str, kv_clock: VirtualClock) -> AsyncIterator[Connect]:
+async def kv_connect(request: pytest.FixtureRequest, kv_url: str, kv_clock: VirtualClock) -> AsyncIterator[Connect]:
     """Opens connections that all see the same fresh namespace of the same store; closed at the end of the test."""
     url, namespace = _fresh(kv_url)
     opened: list[kv.Database] = []
@@ -83,6 +83,7 @@ async def kv_connect(kv_url: str, kv_clock: VirtualClock) -> AsyncIterator[Conne
     async def connect() -> kv.Database:
         db = await kv.connect(url, namespace=namespace, clock=kv_clock)
         opened.append(db)
+        _skip_by_capability(request.node, db.capabilities)
         return db
 
     try:
@@ -93,10 +94,9 @@ async def kv_connect(kv_url: str, kv_clock: VirtualClock) -> AsyncIterator[Conne
 
 
 @_async_fixture
-async def kv_db(request: pytest.FixtureRequest, kv_connect: Connect) -> AsyncIterator[kv.Database]:
+async def kv_db(kv_connect: Connect) -> AsyncIterator[kv.Database]:
     """An open database, in a namespace of its own."""
     db = await kv_connect()
-    _skip_by_capability(request.node, db.capabilities)
     yield db
     await _clean(db)
 

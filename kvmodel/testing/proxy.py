@@ -160,9 +160,7 @@ class Proxy:
             self._links.discard(link)
             link.cut()
 
-    async def _pump(
-        self, link: _Link, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _pump(self, link: _Link, way: Way, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass on what comes one way, until that side says no more or the connection breaks."""
         with suppress(OSError):
             while piece := await reader.read(_PIECE):
@@ -202,9 +200,7 @@ class Proxy:
         chance = self._corruption.get(way, 0.0)
         if not chance:
             return piece
-        return bytes(
-            byte ^ self._random.randint(1, 255) if self._random.random() < chance else byte for byte in piece
-        )
+        return bytes(byte ^ self._random.randint(1, 255) if self._random.random() < chance else byte for byte in piece)
 
 
 class _Link:

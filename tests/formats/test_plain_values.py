@@ -171,7 +171,7 @@ def typed_values(draw: st.DrawFn, depth: int = 2) -> tuple[ValueType, Primitive]
     return declared, None if nullable and draw(st.booleans()) else value
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(typed_values(), max_size=3))
 def test_documents_round_trip(cases: list[tuple[ValueType, Primitive]]) -> None:
     """Values come back in value, type and form, through strict JSON."""
@@ -294,7 +294,7 @@ def test_nesting_is_bounded_both_ways() -> None:
             codec.load(("k",), b'{"a":' + b"[" * depth + b"]" * depth + b"}", 0)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(typed_values(), st.data())
 def test_damaged_documents(case: tuple[ValueType, Primitive], data: st.DataObject) -> None:
     """Any bytes at all give a row or a DecodingError, as documents and as whole values."""

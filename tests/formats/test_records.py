@@ -95,7 +95,7 @@ def test_refused_vectors(vector: dict[str, str]) -> None:
 # --- round trips ------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.dictionaries(st.text(max_size=3), primitives, max_size=4), st.none() | st.integers(1, (1 << 64) - 1))
 def test_round_trip(values: Values, expires_at: int | None) -> None:
     """Values come back in value, type and form, and the caller's are left alone."""
@@ -262,7 +262,7 @@ def check_loading(table: Table, data: bytes) -> None:
     assert (refusal.table, refusal.key) == (table.name, KEY)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.binary(max_size=40), st.sampled_from([b"", HEADER, HEADER + b"\x81\xa1a", HEADER + b"\x82\xa3age\x01\xa1z"]))
 def test_random_bytes(tail: bytes, head: bytes) -> None:
     """Any bytes at all give a row or a DecodingError."""
@@ -270,7 +270,7 @@ def test_random_bytes(tail: bytes, head: bytes) -> None:
     check_loading(NESTED, head + tail)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(["age", "a", "zz"]), primitives, max_size=3), st.data())
 def test_mutated_records(values: Values, data: st.DataObject) -> None:
     """A damaged record gives a row or a DecodingError."""

@@ -73,7 +73,7 @@ def fields_and_keys(draw: st.DrawFn) -> tuple[tuple[KeyField, ...], list[Key]]:
     return fields, [keys[0], keys[0][:shared] + keys[1][shared:]]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(fields_and_keys())
 def test_order_of_texts_is_order_of_keys(case: tuple[tuple[KeyField, ...], list[Key]]) -> None:
     """Parts compare as components do, joined texts as keys do, and UTF-8 keeps that order."""
@@ -88,7 +88,7 @@ def test_order_of_texts_is_order_of_keys(case: tuple[tuple[KeyField, ...], list[
     assert (expected < 0) == (join(ours).encode() < join(theirs).encode())
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(fields_and_keys())
 def test_round_trip(case: tuple[tuple[KeyField, ...], list[Key]]) -> None:
     """A key comes back equal, in the types that went in, from its parts and from its joined text."""
@@ -118,7 +118,7 @@ def test_split_takes_only_what_join_writes(text: str) -> None:
     assert text == join(parts)
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(
     key_types | st.sampled_from(TURNABLE).map(KeyType),
     st.booleans(),

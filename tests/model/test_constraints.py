@@ -152,6 +152,21 @@ def test_constraints_on_key_fields() -> None:
     assert caught.value.field == "path[1]"
 
 
+def test_a_validator_may_raise_our_own_error() -> None:
+    """A ``ValidationError`` that a validator raises itself is left as it is."""
+
+    def refuse(obj: object, attribute: object, value: object) -> None:
+        raise kv.ValidationError("not today", field="weather")
+
+    class Thing(kv.Model, table="things"):
+        id: str = kv.partition_key(validator=refuse)
+
+    with pytest.raises(kv.ValidationError, match="not today") as caught:
+        Thing("a")
+
+    assert (caught.value.table, caught.value.field) == (None, "weather")
+
+
 class Waiting(kv.Model, table="waiting"):
     """Declared before the name that its constraint stands on."""
 

@@ -132,6 +132,7 @@ def test_types_that_cannot_be_keys(annotation: object) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ({"table": "1st"}, r"table='1st'"),
         ({"table": "1st"}, "letters, digits and underscores"),
         ({"table": "a" * 64}, "1 to 63"),
         ({"table": "naïve"}, "ASCII"),
@@ -165,10 +166,12 @@ def test_a_class_line_that_cannot_work(options: dict[str, Any], words: str) -> N
 
 def test_a_model_needs_a_key() -> None:
     """A concrete model has a partition or clustering field."""
-    with pytest.raises(kv.SchemaError, match="has no key: declare a field with"):
+    with pytest.raises(kv.SchemaError, match="has no key: declare a field with") as caught:
 
         class Thing(kv.Model, table="things"):
             x: int
+
+    assert caught.value.table == "things"
 
 
 def test_a_subclass_of_a_model_names_its_own_table() -> None:

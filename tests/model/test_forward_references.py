@@ -35,6 +35,7 @@ def test_names_of_the_module_that_come_later() -> None:
 
     values = schema.dump(early)
 
+    assert attrs.fields(Early).later.type == "Later | None"
     assert values["later"] == {"name": "b", "next": {"name": "c", "next": None}}
     assert schema.load(Row(("a",), values, b"1")) == early
 

@@ -199,7 +199,7 @@ def test_attrs_field_stands_wherever_kv_field_does() -> None:
     class Thing(kv.Model, table="things"):
         id: str = kv.partition_key()
         tags: list[str] = attrs.field(factory=list)
-        size: int = attrs.field(converter=int, default=3)
+        size: int = attrs.field(converter=int, default="3")  # type: ignore[assignment]
         _hidden: int = attrs.field(default=1, alias="open")
         late: int = attrs.field(init=False, default=9)
         twice: int = attrs.field(default=attrs.Factory(lambda self: self.size * 2, takes_self=True))

@@ -166,6 +166,18 @@ def test_hooks_give_plain_values(plain: object) -> None:
         schema_of(Thing).dump(Thing("a", Money(1, "EUR")))
 
 
+def test_an_optional_own_type_is_never_stored_as_none() -> None:
+    """``None`` stands for no value there: a hook that gives it would make a value vanish."""
+    own.converter.register_unstructure_hook(Money, lambda value: None)
+
+    class Thing(kv.Model, table="things"):
+        id: str = kv.partition_key()
+        money: Money | None = None
+
+    with pytest.raises(kv.ValidationError, match="stands for no value"):
+        schema_of(Thing).dump(Thing("a", Money(1, "EUR")))
+
+
 def test_an_own_type_in_a_union_needs_to_be_told_apart() -> None:
     """Nobody can know what a hook stores, so a union with another type is refused."""
     with pytest.raises(kv.SchemaError, match="can't be told apart"):

@@ -92,6 +92,7 @@ def test_what_is_stored(annotation: object, value: object, stored: Primitive) ->
 
 
 BAD_EITHER_WAY: list[tuple[object, object, str]] = [
+    (None, 1, ""),
     (int, True, ""),
     (int, 1.0, ""),
     (int, "1", ""),
@@ -189,7 +190,12 @@ def test_loading_is_strict(annotation: object, stored: object, path: str) -> Non
 
 
 def test_missing_fields_take_their_default() -> None:
-    """A record that lacks a field gets the default or the factory's value, also inside of a nested object."""
+    """A record that lacks a field gets the default or the factory's value, also inside of a nested object.
+
+    One without a default is told apart from one of a wrong type.
+    """
+    with pytest.raises(kv.DecodingError, match="missing and has no default"):
+        load(int, UNSET)
     assert load(int, UNSET, default=7) == 7
     assert load(list[int], UNSET, default=kv.field(factory=list)) == []
     assert load(Tree, {"name": "a"}) == Tree("a", [])
@@ -203,6 +209,14 @@ def test_factories_make_a_new_value_for_each_record() -> None:
     first, second = (made.load(Row(("a",), {}, b"1")) for _ in range(2))
 
     assert first.field is not second.field
+
+
+def test_messages_speak_the_language_of_annotations() -> None:
+    """The error names the types as an annotation does."""
+    with pytest.raises(kv.ValidationError, match="expected int, not None: nothing is converted"):
+        dump(int, None)
+    with pytest.raises(kv.ValidationError, match=r"expected list\[str \| None\], not Text"):
+        dump(list[str | None], Text("a"))
 
 
 def test_a_cycle_is_refused() -> None:
@@ -298,6 +312,7 @@ def test_value_types_describe_what_is_stored() -> None:
     assert type_of(Point | str | None) == ValueType("union", (point, text), nullable=True)
     children = ValueType("list", (ValueType("any", nullable=True),))
     assert type_of(Tree) == ValueType("object", (text, children), ("name", "children"))
+    assert type_of(Literal["a", "b"]) == text
     assert type_of(Literal["a", 1]) == ValueType("union", (number, text))
 
 

@@ -103,6 +103,7 @@ class LmdbDriver(ByteStore):
         self._database = None if database is None else database.encode()
         self._shared: Shared | None = None
         self._space: Space = CLOSED
+        self._batch: list[Job] = []
         self._jobs: set[Job] = set()
 
     @classmethod
@@ -221,7 +222,11 @@ class LmdbDriver(ByteStore):
             raise not_written(self._address)
         loop = asyncio.get_running_loop()
         job = Job(work, space, size, until, loop, loop.create_future())
-        shared.writer.submit(job)
+        if not self._batch:
+            # What is written during one turn of the event loop goes to the writer thread at once. Otherwise that would
+            # begin with the first write, and the others would need a commit, and a disk sync, of their own.
+            loop.call_soon(self._flush, shared)
+        self._batch.append(job)
         self._jobs.add(job)
         timer = loop.call_later(remaining, self._give_up, shared, job, not_written(self._address))
         try:
@@ -234,6 +239,10 @@ class LmdbDriver(ByteStore):
             timer.cancel()
             self._jobs.discard(job)
         return result
+
+    def _flush(self, shared: Shared) -> None:
+        batch, self._batch = self._batch, []
+        shared.writer.submit(batch)
 
     def _give_up(self, shared: Shared, job: Job, unwritten: Exception) -> None:
         """Let a job's caller go, with what can be said for certain."""

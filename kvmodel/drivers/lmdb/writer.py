@@ -92,10 +92,10 @@ class Writer:
 
     # --- from the event loops -----------------------------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
-        """Queue a job."""
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """Queue jobs."""
         with self._condition:
-            self._queue.append(job)
+            self._queue.extend(jobs)
             if self._thread is None:
                 # A program that forgot to close must still be able to end: what was not acknowledged may be lost.
                 self._thread = threading.Thread(target=self._run, name="kvmodel-lmdb-writer", daemon=True)

@@ -74,9 +74,7 @@ async def test_saved_objects_are_loaded(kv_db: kv.Database) -> None:
     items = [Item("s", name) for name in "abc"]
     await objects.save_many(items)
 
-    assert [kv.version(item) for item in items] == [
-        kv.version(await objects.get("s", item.name)) for item in items
-    ]
+    assert [kv.version(item) for item in items] == [kv.version(await objects.get("s", item.name)) for item in items]
 
 
 @conditional

@@ -80,7 +80,16 @@ async def test_every_value_is_a_bound(kv_db: kv.Database, case: Case) -> None:
 async def test_no_component_reaches_into_its_neighbour(kv_db: kv.Database) -> None:
     """Partitions and names that share their characters differently are different, and stay apart."""
     objects = Item.objects.using(kv_db)
-    keys = [("a", "bc"), ("ab", "c"), ("abc", ""), ("", "abc"), ("a\0", "bc"), ("a", "\0bc"), ("a\0\xff", "b"), ("a", "b/c")]
+    keys = [
+        ("a", "bc"),
+        ("ab", "c"),
+        ("abc", ""),
+        ("", "abc"),
+        ("a\0", "bc"),
+        ("a", "\0bc"),
+        ("a\0\xff", "b"),
+        ("a", "b/c"),
+    ]
     await objects.save_many([Item(*key, count=place) for place, key in enumerate(keys)])
 
     for place, key in enumerate(keys):

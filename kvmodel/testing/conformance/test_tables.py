@@ -190,4 +190,3 @@ async def test_another_namespace_has_tables_of_its_own(kv_db: kv.Database) -> No
     await _ByNumber.objects.using(kv_db.namespace("other")).save(_ByNumber("s", 1))
 
     assert await _ByNumber.objects.using(kv_db.namespace("other")).exists("s", 1)
-

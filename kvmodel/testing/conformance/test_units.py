@@ -63,7 +63,9 @@ async def test_a_commit_spans_the_store(kv_db: kv.Database) -> None:
         uow.add(*(Item(f"shelf {number}", "a") for number in range(5)))
         uow.add(Bare("b"), Reading("t", "c", 1))
 
-    assert names(await Item.objects.using(kv_db).get_many([(f"shelf {number}", "a") for number in range(5)])) == ["a"] * 5
+    assert (
+        names(await Item.objects.using(kv_db).get_many([(f"shelf {number}", "a") for number in range(5)])) == ["a"] * 5
+    )
     assert await Bare.objects.using(kv_db).exists("b")
     assert await Reading.objects.using(kv_db).exists("t", "c", 1)
 
