@@ -6,6 +6,7 @@ Reads that are asked for during one turn of the event loop go out at its end, gr
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -79,14 +80,15 @@ class ReadBatcher:
             _fail(callers, error)
         else:
             found = dict(zip(keys, rows, strict=True))
+            shared = len(keys) < len(callers)
             for caller in callers:
                 if not caller.answer.done():
-                    caller.answer.set_result(_own(found[caller.key]))
+                    caller.answer.set_result(_own(found[caller.key]) if shared else found[caller.key])
 
 
 def _own(row: Row | Absent) -> Row | Absent:
-    """Give each caller values of its own, as two may have asked for one key."""
-    return row._replace(values=dict(row.values)) if isinstance(row, Row) else row
+    """Give a caller values of its own, lists and objects inside them too, as two have asked for one key."""
+    return row._replace(values=copy.deepcopy(row.values)) if isinstance(row, Row) else row
 
 
 def _fail(callers: list[_Waiting], error: Exception) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from kvmodel.drivers.base import Absent, Driver, Key, Reverse, Row, Slice
 from kvmodel.drivers.formats.codec import ByteCodec, compile_codec
+from kvmodel.drivers.refusals import refuse_slice
 from kvmodel.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -131,18 +132,7 @@ class Bound(Generic[M]):
     def require_range(self, slice: Slice, *, allow_costly: bool = False) -> None:
         """Raise ``Unsupported`` unless the store can answer a slice, in its order and direction."""
         capabilities = self.driver.capabilities
-        if slice.partition is None and not capabilities.scan_table:
-            raise Unsupported(
-                "this store can't read a whole table: range over its partitions one by one",
-                table=self.table.name,
-                store=capabilities.store,
-            )
-        if slice.partition is not None and not capabilities.ordered:
-            raise Unsupported(
-                "this store keeps no order, so it has no ranges: get records by key, or choose an ordered store",
-                table=self.table.name,
-                store=capabilities.store,
-            )
+        refuse_slice(capabilities, self.table, slice)
         if slice.reverse and capabilities.reverse is Reverse.COSTLY and not allow_costly:
             raise Unsupported(
                 "this store reads the whole slice to answer it backwards: declare clustering_key(descending=True), "
@@ -150,9 +140,13 @@ class Bound(Generic[M]):
                 table=self.table.name,
                 store=capabilities.store,
             )
-        if slice.reverse and capabilities.reverse is Reverse.NONE:
+
+    def require_conditional(self) -> None:
+        """Raise ``Unsupported`` unless the store can replace just what was read."""
+        if not self.driver.capabilities.conditional:
             raise Unsupported(
-                "this store can't be read backwards: declare clustering_key(descending=True) instead",
+                "this store has no conditional writes, so that what others wrote meanwhile could be lost: read, change "
+                "and save(obj, force=True) if nobody else writes this record",
                 table=self.table.name,
-                store=capabilities.store,
+                store=self.driver.capabilities.store,
             )

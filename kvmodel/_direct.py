@@ -11,7 +11,7 @@ from kvmodel import _aio
 from kvmodel._deadlines import KEEP, Deadline
 from kvmodel._stamps import new_stamp
 from kvmodel._state import State, Status, get_state, set_state
-from kvmodel.drivers.base import ABSENT, ANYTHING, Delete, Expectation, Key, Outcome, Put, Row, Slice, Version
+from kvmodel.drivers.base import ANYTHING, Delete, Expectation, Key, Outcome, Put, Row, Slice
 from kvmodel.errors import Conflict, NotFound, OutcomeUnknown, TimedOut, ValidationError
 from kvmodel.model import replace
 
@@ -80,6 +80,7 @@ class Direct:
         await self._replace(bound, key, lambda obj: (obj, deadline))
 
     async def _replace(self, bound: Bound[M], key: Key, change: Callable[[M], tuple[M, Deadline]]) -> M:
+        bound.require_conditional()
         until = bound.until()
         attempt = 0
         while True:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import SplitResult
 
 from kvmodel import _aio
 from kvmodel._ambient import open_databases, time_limit

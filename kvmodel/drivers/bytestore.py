@@ -206,11 +206,15 @@ class ByteStore(Driver):
             recorded=self._recorded,
             register=self._missing,
         )
-        room = None if atomic else self.capabilities.max_batch
-        spend(1 if room is None else -(-len(mutations) // room), len(mutations))
-        outcomes = await self.change(write, size=write.size, until=until)
-        if write.tables:
-            self._recorded |= write.recorded(outcomes)
+        limits = self.capabilities
+        requests = write.cut(limits.max_batch, limits.max_request_bytes)
+        spend(len(requests), len(mutations))
+        outcomes: list[Outcome] = []
+        for request in requests:
+            done = await self.change(request, size=request.size, until=until)
+            if request.tables:
+                self._recorded |= request.recorded(done)
+            outcomes += done
         return outcomes
 
     async def purge(self, table: Table, *, limit: int, after: Key | None, now: int, until: float) -> Purged:

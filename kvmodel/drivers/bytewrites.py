@@ -31,7 +31,7 @@ from kvmodel.drivers.base import (
     Table,
     Version,
 )
-from kvmodel.errors import AlreadyExists, Conflict, DecodingError, ValidationError
+from kvmodel.errors import AlreadyExists, Conflict, DecodingError, TooLarge, ValidationError
 
 if TYPE_CHECKING:
     from kvmodel.drivers.formats.codec import ByteCodec
@@ -133,6 +133,39 @@ class ByteWrite:
                 for key, value in rows[table]:
                     txn.put(key, value)
         return outcomes
+
+    def cut(self, max_steps: int | None, max_bytes: int | None) -> list[ByteWrite]:
+        """Cut a batch into requests that the store takes. Raises ``TooLarge`` where that cannot be."""
+        if self.atomic:
+            max_steps = None
+        if (max_steps is None or len(self.steps) <= max_steps) and (max_bytes is None or self.size <= max_bytes):
+            return [self]
+        if self.atomic or len(self.steps) == 1:
+            raise self._too_large(max_bytes)
+        requests: list[ByteWrite] = []
+        steps: list[_Step] = []
+        size = 0
+        for step in self.steps:
+            more = len(step[2]) + len(step[3])
+            full = max_bytes is not None and size + more > max_bytes
+            if steps and (full or len(steps) == max_steps):
+                requests += attrs.evolve(self, steps=steps, size=size).cut(max_steps, max_bytes)
+                steps, size = [], 0
+            steps.append(step)
+            size += more
+        return requests + attrs.evolve(self, steps=steps, size=size).cut(max_steps, max_bytes)
+
+    def _too_large(self, limit: int | None) -> TooLarge:
+        mutation = self.steps[0][0]
+        alone = len(self.steps) == 1 and not isinstance(mutation, CheckRange)
+        return TooLarge(
+            "this write is larger than the store takes in one request: split it",
+            size=self.size,
+            limit=limit,
+            table=mutation.table.name if alone else None,
+            key=mutation.key if alone and not isinstance(mutation, CheckRange) else None,
+            store=self.store,
+        )
 
     def _each(self, txn: Transaction) -> list[Outcome]:
         """Carry out independent writes. Unconditional ones, of which bulk writing consists, take no detour."""

@@ -37,7 +37,7 @@ from kvmodel.drivers.bytestore import PAGE, ByteStore, Change
 from kvmodel.drivers.bytewrites import ReadTransaction
 from kvmodel.drivers.options import parse_bool, parse_enum, parse_int, parse_size
 from kvmodel.drivers.refusals import refuse_slice, refuse_write
-from kvmodel.errors import Closed, OutcomeUnknown, TimedOut, TooLarge, ValidationError
+from kvmodel.errors import Closed, OutcomeUnknown, TimedOut, ValidationError
 
 __all__ = ["MemoryDriver", "Plan", "Traits"]
 
@@ -285,14 +285,6 @@ class MemoryDriver(ByteStore):
 
     async def change(self, change: Change[T], *, size: int, until: float) -> T:
         """Run a change on the store."""
-        limit = self.capabilities.max_request_bytes
-        if limit is not None and size > limit:
-            raise TooLarge(
-                "this request is larger than the store takes: send less at once",
-                size=size,
-                limit=limit,
-                store=self.capabilities.store,
-            )
         store = self._opened()
         with store.lock:
             return change.apply(store)

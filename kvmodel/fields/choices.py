@@ -69,7 +69,7 @@ class NullableCodec(Codec):
             self.inner.check(value)
 
     def merge(self, fresh: Primitive, kept: Primitive) -> Primitive:
-        return fresh if fresh is None or kept is None else self.inner.merge(fresh, kept)
+        return self.inner.merge(fresh, kept)
 
 
 class EnumCodec(Codec):

@@ -217,8 +217,6 @@ def sort_key(value: Primitive) -> tuple[Any, ...]:
         return rank, [sort_key(item) for item in value]
     if isinstance(value, dict):
         return rank, [(name, sort_key(item)) for name, item in sorted(value.items())]
-    if value is None:
-        return (rank,)
     if value != value:
         return rank, 1
     return rank, 0, value

@@ -3,8 +3,8 @@
 Rules.
 
 * The same seed, or script, and the same calls give the same faults.
-* A plan plays only what a real store could do: a write that relies on nothing meets no conflict, only a batch can be done
-  in part, and what may have been done is reported as ``OutcomeUnknown``, never as undone.
+* A plan plays only what a real store could do: a write that relies on nothing meets no conflict, only a batch can be
+  done in part, and what may have been done is reported as ``OutcomeUnknown``, never as undone.
 * What was late is done between two later calls, or by :meth:`FaultPlan.settle`.
 """
 
@@ -128,6 +128,11 @@ class FaultPlan:
     def then(self, *faults: Fault | None) -> None:
         """Add to the script: what happens to the next calls."""
         self._script += faults
+
+    def quiet(self) -> None:
+        """Let nothing go wrong any more. What is late or stalled stays so."""
+        self._script = []
+        self._chances = {}
 
     def resume(self) -> None:
         """Let the calls that are stalled go on."""

@@ -2,12 +2,12 @@
 
 ``kv_db`` is an open database in a fresh namespace of the store that ``--kv-url`` names, or the environment's
 ``KVMODEL_TEST_URL``, or a store in memory. Its time is ``kv_clock``, which moves when it is told to. What a test leaves
-behind is removed afterwards, as far as the store lets itself be read through. Coroutines are run by the plugin for asyncio
-that you use; with pytest-asyncio nothing has to be set up.
+behind is removed afterwards, as far as the store lets itself be read through. Coroutines are run by the plugin for
+asyncio that you use; with pytest-asyncio nothing has to be set up.
 
 A test that needs an ability of the store says so: ``@pytest.mark.kv_requires("range_checks")``, or
-``kv_requires(atomicity=kv.Atomicity.STORE)`` for at least that much. ``kv_denied`` takes the same, for a test of what happens where the
-store lacks it. Where it does not apply, the test is skipped with the reason.
+``kv_requires(atomicity=kv.Atomicity.STORE)`` for at least that much. ``kv_denied`` takes the same, for a test of what
+happens where the store lacks it. Where it does not apply, the test is skipped, and the reason names the capability.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kvmodel.testing.clock import VirtualClock
 try:
     from pytest_asyncio import fixture as _async_fixture
 except ImportError:  # Another plugin runs the coroutines, and it knows the fixtures of pytest itself.
-    from pytest import fixture as _async_fixture  # type: ignore[assignment, no-redef]
+    _async_fixture = pytest.fixture  # type: ignore[assignment]
 
 __all__ = ["Connect", "kv_clock", "kv_connect", "kv_db", "kv_url"]
 

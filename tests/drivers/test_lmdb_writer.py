@@ -398,6 +398,20 @@ async def test_cancelled_while_queued(lmdb_driver: LmdbDriver) -> None:
     assert await names(lmdb_driver) == ["stays"]
 
 
+async def test_cancelled_before_it_was_queued(path: Path) -> None:
+    """A write that is cancelled in the turn it was made in is not written, though the file is closed at once."""
+    closing = LmdbDriver(path)
+    await closing.open()
+    task = asyncio.create_task(write(closing, put("ada")))
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.wait([task])
+    await closing.close()
+    await asyncio.sleep(0)
+
+    assert task.cancelled() or isinstance(task.exception(), OutcomeUnknown)
+    assert not registry._files
+
+
 async def test_timed_out_while_queued(lmdb_driver: LmdbDriver) -> None:
     """A write whose time ran out before its turn is withdrawn and says that it was not written."""
     with write_lock(lmdb_driver):
@@ -507,7 +521,7 @@ async def test_an_event_loop_that_has_gone(lmdb_driver: LmdbDriver, path: Path) 
         other = LmdbDriver(path)
         loop.run_until_complete(other.open())
         task = loop.create_task(write(other, put("left")))
-        loop.call_soon(loop.stop)
+        loop.call_soon(loop.call_soon, loop.stop)
         loop.run_forever()
         left.append((other, task))
         loop.close()

@@ -113,6 +113,41 @@ PLAIN: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXT, inner, max_size=2),
     max_leaves=4,
 )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(timezone.utc)
+
+
+NAMES = ["x", "y", "name", "children", "text", "tags", "_type"]
+STORED: st.SearchStrategy[Any] = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.sampled_from(["a", "red", "Point", "Tree"]),
+        TEXT,
+        st.integers(-2, 3),
+        st.integers(),
+        st.floats(),
+        st.binary(max_size=3),
+        st.decimals(),
+        st.uuids(),
+        DATETIMES.map(_in_utc),
+        st.dates(),
+        st.times(),
+        st.timedeltas(),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(TEXT | st.sampled_from(NAMES), inner, max_size=3),
+        st.builds(lambda x, y: {"x": x, "y": y}, st.integers(), st.floats()),
+        st.builds(lambda tag, name: {"_type": tag, "name": name}, st.sampled_from(["Point", "Tree"]), inner),
+        st.lists(st.tuples(inner, inner).map(list), max_size=2),
+    ),
+    max_leaves=6,
+)
+"""Anything that may come back from a store, right or wrong."""
+
 OPEN_KINDS = [
     Kind(Tree, TREES, False),
     Kind(Note, st.builds(Note, TEXT, st.sets(TEXT, max_size=3)), False),

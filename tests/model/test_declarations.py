@@ -7,7 +7,7 @@ import enum
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import annotated_types as at
 import attrs
@@ -26,6 +26,12 @@ class Mixed(enum.Enum):
 
     A = 1
     B = "b"
+
+
+class Letter(enum.Enum):
+    """Stored as text."""
+
+    A = "a"
 
 
 @attrs.define
@@ -80,6 +86,7 @@ def declare(annotation: object, definition: object = attrs.NOTHING, **options: A
         (list[int] | tuple[int, ...], attrs.NOTHING, "can't be told apart"),
         (Plain | dict[str, int], attrs.NOTHING, "can't be told apart"),
         (Annotated[Decimal, at.Timezone(None)], attrs.NOTHING, "can't check"),
+        (Literal["a", Letter.A], attrs.NOTHING, "stored alike"),
         (int, None, "the default does not fit the type"),
         (Annotated[int, at.Gt(0)], 0, "greater than 0"),
         (list[int], [], "write factory=list"),

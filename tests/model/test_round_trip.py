@@ -8,12 +8,13 @@ from decimal import Decimal
 from uuid import UUID
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import kvmodel as kv
 from kvmodel._state import Status, get_state
 from kvmodel.drivers.base import KeyPart, KeyType, Primitive, Row, ValueType
 from kvmodel.schema import schema_of
-from tests.model.strategies import objects
+from tests.model.strategies import STORED, objects
 
 SCALARS: dict[str, type] = {
     "bool": bool,
@@ -99,6 +100,26 @@ def test_what_crosses_is_what_the_schema_says(obj: kv.Model) -> None:
     assert list(values) == [field.name for field in schema.values]
     assert all(fits(values[field.name], field.type) for field in schema.values)
     assert all(fits_key(part, field.type) for part, field in zip(key, schema.key_fields, strict=True))
+
+
+@settings(max_examples=300)
+@given(objects(), st.data())
+def test_anything_else_is_a_decoding_error(obj: kv.Model, data: st.DataObject) -> None:
+    """Whatever a store gives back: an object that can be stored again and gives an equal one, or ``DecodingError``."""
+    schema = schema_of(type(obj))
+    key, values = schema.key_of(obj), schema.dump(obj)
+    names = [field.name for field in schema.values]
+    values |= data.draw(st.dictionaries(st.sampled_from([*names, "unknown"]), STORED, max_size=2))
+    number = data.draw(st.sampled_from([1, 1, 1, 0, 2]))
+
+    try:
+        loaded = schema.load(Row(key, copy.deepcopy(values), b"v", None, number))
+    except kv.DecodingError:
+        return
+
+    again = schema.dump(loaded)
+    assert repr(schema.dump(schema.load(Row(key, copy.deepcopy(again), b"v")))) == repr(again)
+    assert set(again) == set(values)
 
 
 @settings(max_examples=80)

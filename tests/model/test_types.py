@@ -136,6 +136,7 @@ BAD_EITHER_WAY: list[tuple[object, object, str]] = [
         (Color, "red", ""),
         (Literal[Color.RED], "red", ""),
         (tuple[int, str], (1, "a", 2), ""),
+        (tuple[int, str], [1, "a"], ""),
         (tuple[int, str], (1, 2), "[1]"),
         (set[int], [1], ""),
         (dict[int, int], {1: 1, 2: "x"}, "[2]"),
@@ -164,6 +165,7 @@ def test_dumping_is_strict(annotation: object, value: object, path: str) -> None
         (Level, True, ""),
         (Perm, 64, ""),
         (tuple[int, str], [1], ""),
+        (tuple[str, str], "ab", ""),
         (tuple[int, ...], [1, "a"], "[1]"),
         (set[int], [1, 1], ""),
         (set[Any], [[1]], ""),
@@ -322,6 +324,12 @@ def test_equal_sets_are_stored_alike() -> None:
     mixed = [None, True, 2, 1.5, "a", b"b", Decimal("1.1"), ID, NOON, (1, "a")]
 
     assert dump(frozenset[Point], frozenset(points)) == dump(frozenset[Point], frozenset(reversed(points)))
+    parts = [(None, 1), (1, "a"), ("a",), ()]
+    kind = frozenset[tuple[int | str | None, ...]]
+    assert dump(kind, frozenset(parts)) == dump(kind, frozenset(parts[::-1]))
+    for number in (float, Decimal):
+        numbers = [number(text) for text in ("nan", "2", "-inf", "1")]
+        assert repr(dump(set[number], set(numbers))) == repr([numbers[index] for index in (2, 3, 1, 0)])  # type: ignore[valid-type]
     kinds = bool | int | float | str | bytes | Decimal | UUID | datetime | tuple[int, str] | None
     forwards = set(mixed)
     mixed.reverse()

@@ -60,4 +60,8 @@ def unusable(error: Exception, store: str) -> StoreError:
         )
     if code in _FULL:
         return Unavailable("the disk is full: make room and connect again", store=store)
+    if code == errno.ENOMEM:
+        return Unavailable(
+            "there is no room for this map: connect with a smaller map_size, it grows by itself", store=store
+        )
     return Unavailable("this path can't be opened: the system's own words are this error's cause", store=store)

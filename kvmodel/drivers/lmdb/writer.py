@@ -33,7 +33,7 @@ from kvmodel.drivers.lmdb.faults import explain
 from kvmodel.drivers.lmdb.transactions import WriteView
 from kvmodel.errors import KvModelError, OutcomeUnknown, TimedOut
 
-__all__ = ["Job", "Writer"]
+__all__ = ["Job", "Writer", "not_written"]
 
 _GROUP_JOBS = 4096
 _GROUP_BYTES = 64 << 20

@@ -59,7 +59,7 @@ class Lease(kv.Model, table="leases", expires_in=timedelta(hours=1)):
 
 def names(items: Iterable[Item | None]) -> list[str | None]:
     """Answer the names of items."""
-    return [item and item.name for item in items]
+    return [None if item is None else item.name for item in items]
 
 
 async def gather_all(stream: AsyncIterable[T]) -> list[T]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import attrs
@@ -47,7 +48,7 @@ async def test_a_closed_database_is_closed(kv_db: kv.Database) -> None:
     await kv_db.close()
 
     outside = Item.objects.using(kv_db, outside=True)
-    calls = [
+    calls: list[Callable[[], Awaitable[object]]] = [
         lambda: outside.get("s", "a"),
         lambda: outside.find("s", "a"),
         lambda: outside.exists("s", "a"),
@@ -59,13 +60,13 @@ async def test_a_closed_database_is_closed(kv_db: kv.Database) -> None:
         lambda: outside.expire("s", "a", expires_in=timedelta(days=1)),
         lambda: Item.objects.using(view, outside=True).find("s", "a"),
         lambda: inside.find("s", "a"),
-        lambda: unit.commit(),
+        unit.commit,
         lambda: kv_db.prepare(Item),
         lambda: kv_db.purge_expired(Item),
         lambda: kv_db.unit_of_work().begin(),
     ]
     if kv_db.capabilities.ordered:
-        calls += [lambda: outside.range("s").count(), lambda: query.first(), lambda: gather_all(outside.range("s"))]
+        calls += [lambda: outside.range("s").count(), query.first, lambda: gather_all(outside.range("s"))]
     for call in calls:
         with pytest.raises(kv.Closed):
             await call()

@@ -29,14 +29,14 @@ async def _largest(fits: Callable[[int], Awaitable[None]], beyond: int) -> int:
     size = 0
     while beyond - size > 1:
         middle = (size + beyond) // 2
-        try:
-            with kv.budget(round_trips=1) as spent:
+        with kv.budget(round_trips=1) as spent:
+            try:
                 await fits(middle)
-        except kv.ValidationError:
-            assert spent.round_trips == 0
-            beyond = middle
-        else:
-            size = middle
+            except kv.ValidationError:
+                assert spent.round_trips == 0
+                beyond = middle
+            else:
+                size = middle
     return size
 
 

@@ -163,7 +163,7 @@ class _Later(kv.Model, table="items"):
 
 @pytest.mark.parametrize("some", [_ByNumber("s", 1), _Downwards("s", "x"), _Longer("s", "x", "y"), _Wider("s", "x")])
 async def test_another_declaration_of_the_key_is_refused(kv_connect: Connect, some: kv.Model) -> None:
-    """Its keys would be found by nobody: ``SchemaError``, for a connection of its own and before anything is written."""
+    """Its keys would be found by nobody: ``SchemaError`` for every other connection, before anything is written."""
     db, other = await kv_connect(), await kv_connect()
     await Item.objects.using(db).save(Item("s", "a"))
 
