@@ -22,7 +22,7 @@ def compile_function(name: str, lines: Sequence[str], names: Mapping[str, object
     source = "\n".join(lines) + "\n"
     filename = f"<kvmodel {label} {next(_numbers)}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    scope = dict(names)
+    scope: dict[str, Any] = dict(names)
     exec(compile(source, filename, "exec"), scope)  # the source holds no text of a user but checked identifiers
     function: Callable[..., Any] = scope[name]
     return function

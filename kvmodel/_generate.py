@@ -149,7 +149,8 @@ def generate_load(schema: Schema) -> Callable[..., Any]:
 def _set_state(model: type) -> str:
     """The statement that gives a new object its state, which a class with checked assignment must not see."""
     state = "(LOADED, key, version, expires_at, raw)"
-    return f"obj._kv_state = {state}" if model.__setattr__ == object.__setattr__ else f"set_state(obj, {state})"
+    assignment: object = model.__setattr__
+    return f"obj._kv_state = {state}" if assignment is object.__setattr__ else f"set_state(obj, {state})"
 
 
 def _restore_lines(members: Sequence[KeyMember]) -> list[str]:

@@ -357,7 +357,8 @@ class Capabilities:
         watch_resumes: Whether a watch can start from a stored position.
         durability: What an acknowledged write survives.
         failover_may_lose: Whether a failover may lose acknowledged writes.
-        reads_in_place: Whether :meth:`Driver.peeker` has a reader that answers at once, without I/O that would hold up the event loop.
+        reads_in_place: Whether :meth:`Driver.peeker` has a reader that answers at once, without I/O that would hold up
+            the event loop.
         max_key_bytes: The longest key, whole.
         max_value_bytes: The largest record.
         max_read_batch: How many keys one ``read`` sends in one request.
