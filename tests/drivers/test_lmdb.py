@@ -374,6 +374,22 @@ async def test_named_databases(path: Path) -> None:
     assert not _files
 
 
+@pytest.mark.parametrize("readonly", [False, True])
+async def test_names_that_no_database_can_have(path: Path, readonly: bool) -> None:
+    """A name that is too long, or that of a record, is refused, and the file can be used without it."""
+    driver = await connect(path)
+    await write(driver, put("ada"))
+    await driver.close()
+    for name in ("x" * 600, "\0kvmodel"):
+        with pytest.raises(StoreError, match="database"):
+            await connect(path, database=name, readonly=readonly)
+    assert not _files
+
+    driver = await connect(path, readonly=readonly)
+    assert await names(driver) == ["ada"]
+    await driver.close()
+
+
 @pytest.mark.parametrize("size", [0, -1, 1 << 60])
 def test_map_sizes_are_checked(path: Path, size: int) -> None:
     """A map that can't be is refused before anything is opened."""

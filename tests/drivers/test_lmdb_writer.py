@@ -399,7 +399,7 @@ async def test_cancelled_while_queued(lmdb_driver: LmdbDriver) -> None:
 
 
 async def test_cancelled_before_it_was_queued(path: Path) -> None:
-    """A write that is cancelled in the turn it was made in is not written, though the file is closed at once."""
+    """A write that is cancelled in the turn it was made in leaves nothing behind, though the file is closed at once."""
     closing = LmdbDriver(path)
     await closing.open()
     task = asyncio.create_task(write(closing, put("ada")))

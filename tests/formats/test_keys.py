@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import json
+import linecache
 import re
 import traceback
 from datetime import date, datetime, timedelta, timezone
@@ -358,6 +360,12 @@ def test_name_that_leaves_no_room() -> None:
         codec_of(table_of(fields_of("str"), namespace=("x" * 20,)), 20)
 
 
+def test_namespace_that_is_no_text() -> None:
+    """A namespace with lone surrogates has no bytes."""
+    with pytest.raises(SchemaError):
+        codec_of(table_of(fields_of("str"), namespace=("\ud800",)))
+
+
 def test_union_of_tuples_is_refused() -> None:
     """Two tuple types share a type code, so that a union of them could not be told apart."""
     union = KeyType("union", (KeyType("tuple", (KeyType("int"),)), KeyType("tuple", (KeyType("str"),))))
@@ -373,6 +381,18 @@ def test_traceback_shows_generated_source() -> None:
         codec.encode_key(("\ud800",))
 
     assert "raise explain(key, error) from None" in "".join(traceback.format_tb(refusal.value.__traceback__))
+
+
+def test_generated_source_goes_with_its_codec() -> None:
+    """Codecs are made for every namespace: what they leave in the line cache goes when they do."""
+    gc.collect()
+    before = len(linecache.cache)
+    codec = codec_of(table_of(fields_of("str")))
+    assert len(linecache.cache) > before
+    del codec
+    gc.collect()
+
+    assert len(linecache.cache) <= before
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -5,22 +5,18 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import weakref
 from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Final
 
-__all__ = ["compile_function", "quoted"]
+__all__ = ["compile_function"]
 
 _serial: Final = itertools.count(1)
 
 
-def quoted(value: object) -> str:
-    """Write a constant as source that evaluates to it."""
-    return repr(value)
-
-
 def compile_function(name: str, lines: Sequence[str], scope: Mapping[str, object], origin: str) -> FunctionType:
-    """Compile one function and register its source.
+    """Compile one function and register its source, for as long as the function lives.
 
     Args:
         name: The function's name in ``lines``.
@@ -34,5 +30,7 @@ def compile_function(name: str, lines: Sequence[str], scope: Mapping[str, object
     exec(compile(source, filename, "exec"), namespace)
     function = namespace[name]
     assert isinstance(function, FunctionType)
+    # Codecs come and go with namespaces: their source must not stay behind.
+    weakref.finalize(function, linecache.cache.pop, filename, None)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     return function

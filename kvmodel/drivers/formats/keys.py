@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from kvmodel.drivers.base import Key, KeyField, KeyPart, Slice, Table
 from kvmodel.drivers.formats import components
-from kvmodel.drivers.formats._source import compile_function, quoted
+from kvmodel.drivers.formats._source import compile_function
 from kvmodel.drivers.formats.components import FLIP, Encoder, decoder_of, encoder_of, is_of_type, successor
 from kvmodel.errors import DecodingError, SchemaError, ValidationError
 
@@ -90,7 +90,12 @@ class KeyCodec:
         self.table = table
         self._store = store
         self._limit = max_key_bytes
-        self.first = namespace_component(table.namespace) + name_component(table.name)
+        try:
+            self.first = namespace_component(table.namespace) + name_component(table.name)
+        except UnicodeEncodeError:
+            raise SchemaError(
+                "a namespace must be Unicode text, without lone surrogates", table=table.name, store=store
+            ) from None
         self.last = successor(self.first)
         if max_key_bytes is not None and len(self.first) >= max_key_bytes:
             raise SchemaError(
@@ -296,8 +301,8 @@ def _generate_encoder(
 
 def _text_piece(text: str) -> str:
     if "{" not in text.replace("{{", ""):
-        return quoted(text.replace("{{", "{").replace("}}", "}").encode())
-    return f"f{quoted(text)}.encode()"
+        return repr(text.replace("{{", "{").replace("}}", "}").encode())
+    return f"f{text!r}.encode()"
 
 
 def _generate_decoder(
@@ -346,7 +351,7 @@ def _only_texts(fields: tuple[KeyField, ...], head: bytes, result: str) -> list[
     if not fields or any(field.type.kind != "str" or field.descending for field in fields):
         return []
     return [
-        f"        if data.startswith({quoted(head + bytes((components.STR,)))}) and data[-1] == 0 and 1 not in data:",
+        f"        if data.startswith({head + bytes((components.STR,))!r}) and data[-1] == 0 and 1 not in data:",
         f"            text = data[{len(head) + 1}:-1].decode()",
         f"            if text.count('\\x00') == {len(fields) - 1}:",
         f"                {result} = text.split('\\x00\\x02')",

@@ -33,6 +33,9 @@ MAX_DEPTH: Final = 100
 _LASTING: Final = bytes((BASE,))
 
 _BODY: Final = 1 + STAMP_BYTES
+# Slices made once: writing them out costs a new one each time.
+_STAMP: Final = slice(1, _BODY)
+_REST: Final = slice(_BODY, None)
 _RESERVED: Final = {0x20: "compressed", 0x30: "split", 0x40: "encrypted"}
 _TIMESTAMP: Final = 0xFF
 """The code of msgpack's own extension, which its reader turns into an object that is no primitive."""
@@ -167,24 +170,24 @@ class RecordCodec:
     def peek_header(self, data: bytes, now: int) -> tuple[Version, int | None] | None:
         """Read version and deadline, without decoding a value; ``None`` when the record has expired."""
         if data[:1] == _LASTING and len(data) > _BODY:
-            return data[1:_BODY], None
+            return data[_STAMP], None
         try:
             _, expires_at, _ = read_header(data)
         except _REFUSALS as error:
             raise undecodable(self._table, None, error) from error
         if expires_at is not None and expires_at <= now:
             return None
-        return data[1:_BODY], expires_at
+        return data[_STAMP], expires_at
 
     def version(self, data: bytes) -> Version:
         """Read the version, be the record expired or not."""
         if data[:1] == _LASTING and len(data) > _BODY:
-            return data[1:_BODY]
+            return data[_STAMP]
         try:
             read_header(data)
         except _REFUSALS as error:
             raise undecodable(self._table, None, error) from error
-        return data[1:_BODY]
+        return data[_STAMP]
 
 
 def _dumper(table: Table, store: str, limit: int | None) -> Callable[[Values, bytes, int | None], bytes]:
@@ -239,13 +242,13 @@ def _loader(table: Table) -> Callable[[Key, bytes, int], Row | Absent]:
     def load(key: Key, data: bytes, now: int) -> Row | Absent:
         try:
             if data[0] == BASE:
-                body = data[_BODY:]
+                body = data[_REST]
                 expires_at = None
                 number = 1
             else:
                 at, expires_at, number = read_header(data)
                 if expires_at is not None and expires_at <= now:
-                    return Absent(key, data[1:_BODY])
+                    return Absent(key, data[_STAMP])
                 body = data[at:]
             size = len(body)
             if size > _SMALL:
@@ -260,7 +263,7 @@ def _loader(table: Table) -> Callable[[Key, bytes, int], Row | Absent]:
                 examine_fields(values)
         except _REFUSALS as error:
             raise undecodable(table, key, error) from error
-        return new(row, (key, values, data[1:_BODY], expires_at, number))
+        return new(row, (key, values, data[_STAMP], expires_at, number))
 
     return load
 

@@ -32,7 +32,7 @@ from kvmodel.drivers.bytewrites import ReadTransaction
 from kvmodel.drivers.lmdb.environment import CLOSED, Space
 from kvmodel.drivers.lmdb.files import MAP_SIZE, Settings
 from kvmodel.drivers.lmdb.registry import Shared, acquire, release
-from kvmodel.drivers.lmdb.transactions import WriteView, no_database
+from kvmodel.drivers.lmdb.transactions import WriteView, open_database
 from kvmodel.drivers.lmdb.writer import Job, not_written
 from kvmodel.drivers.options import choose, local_path, parse_bool, parse_size, parse_text
 from kvmodel.errors import Closed, OutcomeUnknown, Unsupported, ValidationError
@@ -148,10 +148,7 @@ class LmdbDriver(ByteStore):
         if space is not None or name is None:
             return space or CLOSED
         if environment.settings.readonly:
-            try:
-                return environment.attach(name, environment.handle.open_db(name, create=False))
-            except lmdb.NotFoundError as error:
-                raise no_database(store) from error
+            return environment.attach(name, open_database(environment.handle, None, name, False, store))
         create = not self._settings.readonly
         work = partial(WriteView.open_database, name=name, create=create, store=store)
         return environment.attach(name, await self._submit(shared, CLOSED, work, 0, time.monotonic() + _OPENING))

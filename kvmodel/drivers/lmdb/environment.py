@@ -124,10 +124,9 @@ class Environment:
                 try:
                     return self._look(space, work)
                 except lmdb.MapResizedError as error:
-                    if not self.entering:
-                        self.handle.set_mapsize(0)
-                        continue
                     problem: lmdb.Error = error
+                    if not self.entering and self._adopt():
+                        continue
                 except lmdb.Error as error:
                     attempts += 1
                     problem = error
@@ -140,6 +139,14 @@ class Environment:
             if isinstance(problem, lmdb.ReadersFullError):
                 self.handle.reader_check()
             time.sleep(_PAUSE)
+
+    def _adopt(self) -> bool:
+        """Take over the map size that another process made. Answers whether that could be done now."""
+        try:
+            self.handle.set_mapsize(0)
+        except lmdb.Error:
+            return False  # The writer thread is inside a transaction, and so has taken it over already.
+        return True
 
     def _look(self, space: Space, work: Callable[[ReadView], T]) -> T:
         txn = space.begin()

@@ -10,7 +10,7 @@ import lmdb
 
 from kvmodel.errors import StoreError, Unavailable
 
-__all__ = ["Database", "ReadView", "WriteView", "no_database"]
+__all__ = ["Database", "ReadView", "WriteView", "open_database"]
 
 Database: TypeAlias = "lmdb._Database | None"
 """A handle of a named database; ``None`` is the main one."""
@@ -59,16 +59,16 @@ class WriteView(ReadView):
 
     def open_database(self, name: bytes, create: bool, store: str) -> Database:
         """Answer the handle of a named database, which is good once the transaction has been committed."""
-        try:
-            return self._handle.open_db(name, self._txn, create=create)
-        except lmdb.NotFoundError as error:
-            raise no_database(store) from error
-        except (lmdb.BadValsizeError, lmdb.IncompatibleError) as error:
-            raise StoreError(
-                "this name can't be that of a database in this file: choose another", store=store
-            ) from error
+        return open_database(self._handle, self._txn, name, create, store)
 
 
-def no_database(store: str) -> Unavailable:
-    """Answer the error for a database that is not there, and is not to be created."""
-    return Unavailable("this file has no database of this name: correct it", store=store)
+def open_database(
+    handle: lmdb.Environment, txn: lmdb.Transaction[bytes] | None, name: bytes, create: bool, store: str
+) -> Database:
+    """Answer the handle of a named database. Without a transaction, the file has to be open to read only."""
+    try:
+        return handle.open_db(name, txn, create=create)
+    except lmdb.NotFoundError as error:
+        raise Unavailable("this file has no database of this name: correct it", store=store) from error
+    except (lmdb.BadValsizeError, lmdb.IncompatibleError) as error:
+        raise StoreError("this name can't be that of a database here: choose another", store=store) from error
