@@ -48,7 +48,7 @@ class ReadBatcher:
         # Callers with different budgets do not share a request: it could not be said whose it was.
         self._waiting.setdefault((bound, waiting.meter), []).append(waiting)
         remaining = waiting.until - time.monotonic()
-        return await _aio.before(waiting.answer, remaining, store=bound.driver.capabilities.store)
+        return await _aio.before(waiting.answer, remaining, store=bound.driver.address)
 
     def _send(self) -> None:
         groups, self._waiting = self._waiting, {}

@@ -138,7 +138,7 @@ class Bound(Generic[M]):
                 "this store reads the whole slice to answer it backwards: declare clustering_key(descending=True), "
                 "or say allow_costly=True",
                 table=self.table.name,
-                store=capabilities.store,
+                store=self.driver.address,
             )
 
     def require_conditional(self) -> None:
@@ -148,5 +148,5 @@ class Bound(Generic[M]):
                 "this store has no conditional writes, so that what others wrote meanwhile could be lost: read, change "
                 "and save(obj, force=True) if nobody else writes this record",
                 table=self.table.name,
-                store=self.driver.capabilities.store,
+                store=self.driver.address,
             )

@@ -182,7 +182,7 @@ class Bulk(Generic[M]):
             done=done,
             remaining=source.remaining([*again, *ahead]),
             table=self._bound.table.name,
-            store=self._bound.driver.capabilities.store,
+            store=self._bound.driver.address,
         )
         error.__cause__ = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         return error
@@ -204,7 +204,7 @@ class Bulk(Generic[M]):
                     done=done + gone,
                     remaining=[d.key for d in deletes[start:] if isinstance(d, Delete)],
                     table=bound.table.name,
-                    store=bound.driver.capabilities.store,
+                    store=bound.driver.address,
                 )
         return gone
 

@@ -98,7 +98,7 @@ class Direct:
                         "raise the timeout, or spread what is counted over several records",
                         table=bound.table.name,
                         key=key,
-                        store=bound.driver.capabilities.store,
+                        store=bound.driver.address,
                     ) from conflict
             else:
                 return obj
@@ -174,7 +174,7 @@ def not_found(bound: Bound[Any], key: Key) -> NotFound:
         "no record has this key: find() answers None instead",
         table=bound.table.name,
         key=key,
-        store=bound.driver.capabilities.store,
+        store=bound.driver.address,
     )
 
 

@@ -85,7 +85,7 @@ class Joined:
                 "this store can't tell at commit whether a range has changed: read it with .unchecked(), which "
                 "protects neither its rows nor against newcomers, or get the records by key",
                 table=bound.table.name,
-                store=bound.driver.capabilities.store,
+                store=bound.driver.address,
             )
         if slice.limit == 0:
             return []
@@ -215,7 +215,7 @@ class Joined:
                 "this store can't verify at commit what a unit of work has read: read outside of the unit, and write "
                 "with db.batch() or save(obj, force=True)",
                 table=bound.table.name,
-                store=capabilities.store,
+                store=bound.driver.address,
             )
         self.pending += 1
         try:

@@ -92,7 +92,7 @@ class Batch:
             outcomes=outcomes,
             done=done,
             remaining=undone + [obj for _, obj, _ in writes[len(outcomes) :]],
-            store=self._database.capabilities.store,
+            store=self._database._connection.driver.address,
         )
         error.__cause__ = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         return error

@@ -64,11 +64,11 @@ class Connection:
     def check_usable(self) -> None:
         """Raise ``Closed`` unless this is the loop and the process that opened the connection, and it is open."""
         if self._closed is not None:
-            raise Closed(self._closed, store=self.driver.capabilities.store)
+            raise Closed(self._closed, store=self.driver.address)
         if _aio.get_running_loop() is not self.loop:
             raise Closed(
                 "this database belongs to another event loop: connect in the loop that uses it",
-                store=self.driver.capabilities.store,
+                store=self.driver.address,
             )
 
     def until(self) -> float:
@@ -98,7 +98,7 @@ class Database:
 
     def __repr__(self) -> str:
         where = "/".join(self._namespace)
-        return f"<Database on {self._connection.driver.capabilities.store}{', namespace ' + where if where else ''}>"
+        return f"<Database on {self._connection.driver.address}{', namespace ' + where if where else ''}>"
 
     # --- what it is ---
 

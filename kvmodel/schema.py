@@ -123,10 +123,7 @@ class Schema:
 
     def make_clustering(self, parts: tuple[Any, ...]) -> Key:
         """Make the first components of a clustering key."""
-        members = self.key_members[self.partition_count :]
-        if len(parts) > len(members):
-            raise self._arity(parts, members)
-        return self.convert_key(parts, members[: len(parts)])
+        return self.convert_key(parts, self.key_members[self.partition_count :][: len(parts)])
 
     def convert_key(self, parts: tuple[Any, ...], members: Sequence[KeyMember]) -> Key:
         """Turn a user's arguments into the components of these fields."""

@@ -150,7 +150,7 @@ class UnitOfWork:
                     "or use db.batch() for writes that need no atomicity",
                     size=size,
                     limit=limit,
-                    store=capabilities.store,
+                    store=self.database._connection.driver.address,
                 )
 
     def _end(self, stage: _Stage) -> None:

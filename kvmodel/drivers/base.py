@@ -406,6 +406,11 @@ class Driver(Protocol):
     capabilities: Capabilities
 
     @property
+    def address(self) -> str:
+        """Where the store is, as a URL without credentials, for messages."""
+        ...
+
+    @property
     def native(self) -> object:
         """The store's own client, for what only this store has."""
         ...

@@ -136,6 +136,11 @@ class ByteStore(Driver):
             rows.append((key, encode_entry(table)))
         return rows
 
+    @property
+    def address(self) -> str:
+        """Where the store is."""
+        return self._address
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def peeker(self, table: Table) -> Callable[[Key], Row | Absent]:

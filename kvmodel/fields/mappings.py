@@ -164,8 +164,7 @@ class PairsCodec(Codec):
         merged: list[Primitive] = []
         for new in fresh:
             assert isinstance(new, list)
-            old = before.get(repr(new[0]))
-            merged.append(new if old is None else pair.merge(new, old))
+            merged.append(pair.merge(new, before.get(repr(new[0]))))
         return merged
 
     def _fresh_key(self, pair: Primitive) -> Primitive:

@@ -50,8 +50,6 @@ class Member:
     def _default(self) -> object:
         if self.make_default is not None:
             return self.make_default() if self.init else MISSING
-        if not self.init:
-            return MISSING
         raise wrong_type(self.codec.text, MISSING)
 
     def dump(self, value: object) -> Primitive:

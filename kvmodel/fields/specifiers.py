@@ -212,8 +212,6 @@ def field(
 
 
 def _field(spec: Spec, *, factory: Callable[[], object] | None, **arguments: Any) -> Any:
-    if arguments["kw_only"] is None:
-        del arguments["kw_only"]
     try:
         return attrs.field(factory=factory, metadata={METADATA: spec}, **arguments)
     except ValueError as error:

@@ -83,6 +83,44 @@ def test_constraints_hold_after_changes_in_place() -> None:
     assert caught.value.field == "field"
 
 
+def test_constraints_hold_after_changes_of_sets_and_dicts() -> None:
+    """The same for the other types that can change in place."""
+    numbers: set[int] = set()
+    names: dict[str, int] = {}
+    nested: tuple[list[int]] = ([],)
+    objects = [
+        declare(Annotated[set[int], at.MaxLen(1)])("a", numbers),
+        declare(Annotated[dict[str, int], at.MaxLen(1)])("a", names),
+        declare(tuple[Annotated[list[int], at.MaxLen(1)]])("a", nested),
+    ]
+    numbers |= {1, 2}
+    names |= {"a": 1, "b": 2}
+    nested[0].extend([1, 2])
+
+    for obj in objects:
+        with pytest.raises(kv.ValidationError, match="at most 1"):
+            schema_of(type(obj)).dump(obj)
+
+
+def test_a_nested_validator_may_raise_our_own_error() -> None:
+    """Its text and its field take their place in the path."""
+
+    def refuse(obj: object, attribute: object, value: object) -> None:
+        if value == "bad":
+            raise kv.ValidationError("not today", field="weather")
+
+    @attrs.define
+    class Inner:
+        text: Any = attrs.field(validator=refuse)
+
+    schema = schema_of(declare(list[Inner]))
+
+    with pytest.raises(kv.DecodingError, match="not today") as caught:
+        schema.load(Row(("a",), {"field": [{"text": "bad"}]}, b"1"))
+
+    assert caught.value.field == "field[0].weather"
+
+
 def test_validators_of_attrs_name_the_field() -> None:
     """A validator's own error becomes a ``ValidationError``, which is a ``ValueError`` as well."""
 

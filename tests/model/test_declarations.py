@@ -48,6 +48,17 @@ class Plain:
     x: int = 0
 
 
+@attrs.define
+class Other:
+    """Another nested class."""
+
+    y: int = 0
+
+
+Untyped = attrs.make_class("Untyped", ["x"])
+"""A nested class without types."""
+
+
 @attrs.define(init=False)
 class OwnInit:
     """Can't be made from its fields."""
@@ -85,6 +96,7 @@ def declare(annotation: object, definition: object = attrs.NOTHING, **options: A
         (dict[Plain, int], attrs.NOTHING, "not hashable"),
         (list[int] | tuple[int, ...], attrs.NOTHING, "can't be told apart"),
         (Plain | dict[str, int], attrs.NOTHING, "can't be told apart"),
+        (Plain | Other | dict[str, int], attrs.NOTHING, "can't be told apart"),
         (Annotated[Decimal, at.Timezone(None)], attrs.NOTHING, "can't check"),
         (Literal["a", Letter.A], attrs.NOTHING, "stored alike"),
         (int, None, "the default does not fit the type"),
@@ -94,6 +106,8 @@ def declare(annotation: object, definition: object = attrs.NOTHING, **options: A
         (Opaque, kv.field(stored_as=str), "register them with kv.converter"),
         (str, kv.field(whole_value=True), 'layout="plain"'),
         (float, kv.clustering_key(default=float("nan")), "NaN"),
+        (Opaque, kv.clustering_key(stored_as=str), "nobody registered hooks for Opaque"),
+        (Opaque, kv.clustering_key(stored_as=list), "stored_as=list can't be in a key"),
         ("1 +", attrs.NOTHING, "can't be read"),
     ],
 )
@@ -111,12 +125,18 @@ def test_the_path_leads_into_nested_classes() -> None:
         declare(list[Holder] | None)
 
     assert caught.value.field == "Thing.field.inner"
+    with pytest.raises(kv.SchemaError, match="needs an annotation") as caught:
+        declare(Untyped)
+
+    assert caught.value.field == "Thing.field.x"
 
 
 @pytest.mark.parametrize(
     "annotation",
     [
         list[int],
+        Mixed,
+        tuple[Mixed, ...],
         dict[str, int],
         str | None,
         Plain,

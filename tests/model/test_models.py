@@ -178,6 +178,7 @@ def test_options_of_the_class_line_reach_the_table() -> None:
     assert schema.expires_in == timedelta(hours=1)
     assert (table.name, table.namespace, table.schema_number, table.layout) == ("sessions", ("tenant",), 1, "record")
     assert table.options == {"picodata": {"engine": "vinyl"}}
+    assert schema_of(User).values[0].options == {}
     assert table.values[0].options == {"column": "payload", "redis": {"compress": True}}
 
 

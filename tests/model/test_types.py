@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
+import sys
+import typing
+from collections import OrderedDict
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, Literal, Optional
+from typing import Any, Literal, NewType, Optional
 from uuid import UUID, uuid4
 
 import attrs
@@ -19,6 +23,9 @@ from tests.model.strategies import Color, Level, Note, Perm, Point, Tree
 
 UTC = timezone.utc
 UNSET = object()
+
+
+UserId = NewType("UserId", int)
 
 
 class Text(str):
@@ -76,6 +83,11 @@ NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
         (Any, {"a": [1, b"x", NOON, {"b": None}]}, {"a": [1, b"x", NOON, {"b": None}]}),
         (object, [1], [1]),
         (list, [1, "a"], [1, "a"]),
+        (tuple, (1, "a"), [1, "a"]),
+        (dict, {"a": [1]}, {"a": [1]}),
+        (Optional[Any], {"a": 1}, {"a": 1}),  # noqa: UP045
+        (UserId, UserId(3), 3),
+        (list[UserId] | None, [UserId(3)], [3]),
         (None, None, None),
         (Optional[int], None, None),  # noqa: UP045
         (int | None, None, None),
@@ -111,6 +123,7 @@ BAD_EITHER_WAY: list[tuple[object, object, str]] = [
     (date, NOON, ""),
     (time, time(1, tzinfo=UTC), ""),
     (timedelta, 3, ""),
+    (time, 3, ""),
     (list[int], [1, "a"], "[1]"),
     (list[int | None], [None, "a"], "[1]"),
     (list[int], (1,), ""),
@@ -146,6 +159,8 @@ BAD_EITHER_WAY: list[tuple[object, object, str]] = [
         (dict[str, list[Note]], {"k": [Note("a", {1})]}, "['k'][0].tags[0]"),  # type: ignore[arg-type]
         (Point | Tree, Tree(1), ".name"),  # type: ignore[arg-type]
         (datetime, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), ""),
+        (dict[str, int], OrderedDict(a=1), ""),
+        (dict[int, int], OrderedDict({1: 1}), ""),
     ],
 )
 def test_dumping_is_strict(annotation: object, value: object, path: str) -> None:
@@ -169,6 +184,8 @@ def test_dumping_is_strict(annotation: object, value: object, path: str) -> None
         (tuple[int, ...], [1, "a"], "[1]"),
         (set[int], [1, 1], ""),
         (set[Any], [[1]], ""),
+        (set[str], "ab", ""),
+        (dict[str, int], [["a", 1]], ""),
         (dict[int, int], [[1, 1], [1, 2]], "[1]"),
         (dict[int, int], [[1]], "[0]"),
         (dict[int, int], {"1": 1}, ""),
@@ -202,6 +219,23 @@ def test_missing_fields_take_their_default() -> None:
     assert load(list[int], UNSET, default=kv.field(factory=list)) == []
     assert load(Tree, {"name": "a"}) == Tree("a", [])
     assert load(Note, {"text": "a"}) == Note("a", set())
+    assert load(Starred, {}) == Starred(3)
+
+
+@dataclasses.dataclass
+class Starred:
+    """A dataclass with a plain default."""
+
+    stars: int = 3
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type aliases came with Python 3.12")
+def test_type_aliases_stand_for_their_types() -> None:
+    """A ``type`` alias is the type that it names."""
+    alias = getattr(typing, "TypeAliasType")("Ids", list[int])  # noqa: B009
+
+    assert dump(alias, [1]) == [1]
+    assert load(list[alias], [[1]]) == [[1]]  # type: ignore[valid-type]
 
 
 def test_factories_make_a_new_value_for_each_record() -> None:
@@ -219,6 +253,8 @@ def test_messages_speak_the_language_of_annotations() -> None:
         dump(int, None)
     with pytest.raises(kv.ValidationError, match=r"expected list\[str \| None\], not Text"):
         dump(list[str | None], Text("a"))
+    with pytest.raises(kv.ValidationError, match=r"expected tuple\[int, \.\.\.\], not list"):
+        dump(tuple[int, ...], [1])
 
 
 def test_a_cycle_is_refused() -> None:
@@ -252,6 +288,26 @@ def test_a_constructor_that_refuses_is_a_decoding_error() -> None:
     assert isinstance(caught.value.__cause__, ValueError)
 
 
+def test_running_out_of_memory_is_not_blamed_on_the_record() -> None:
+    """A ``MemoryError`` stays what it is, whichever way the object goes."""
+
+    class Heavy(kv.Model, table="heavy"):
+        id: str = kv.partition_key()
+        late: int = attrs.field(init=False)
+
+        def __attrs_post_init__(self) -> None:
+            if self.id == "huge":
+                raise MemoryError
+
+        def __getattr__(self, name: str) -> Any:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        schema_of(Heavy).load(Row(("huge",), {"late": 1}, b"1"))
+    with pytest.raises(MemoryError):
+        schema_of(Heavy).dump(Heavy("a"))
+
+
 def test_attributes_outside_of_the_constructor_are_stored() -> None:
     """A field with ``init=False`` is loaded as it was stored, and keeps its default where it was not."""
 
@@ -276,6 +332,8 @@ def test_an_unset_attribute_is_refused() -> None:
 
     with pytest.raises(kv.ValidationError):
         schema_of(Lazy).dump(Lazy("a"))
+    with pytest.raises(kv.DecodingError, match="missing"):
+        schema_of(Lazy).load(Row(("a",), {}, b"1"))
 
 
 def test_objects_of_other_classes_are_refused() -> None:

@@ -36,6 +36,8 @@ class Box(kv.Model, table="boxes"):
     either: Point | Tree | str | None = None
     points: frozenset[Point] = frozenset()
     maybe: list[Item] | None = None
+    maybe_map: dict[str, Item] | None = None
+    maybe_pairs: dict[int, Item] | None = None
 
 
 def load(**values: Any) -> Box:
@@ -110,6 +112,13 @@ def test_unknown_fields_survive_in_every_place(field: str, stored: Any) -> None:
         ("pair", [1, item("a", new=1)], (2, Item("b")), [2, item("b", new=1)]),
         ("pair", [1, item("a", new=1)], None, None),
         ("maybe", None, [Item("a")], [item("a")]),
+        ("maybe_map", None, {"x": Item("a")}, {"x": item("a")}),
+        ("maybe_pairs", None, {1: Item("a")}, [[1, item("a")]]),
+        ("pair", None, (2, Item("b")), [2, item("b")]),
+        ("item", None, Item("b"), item("b")),
+        ("either", "text", Point(1), {"_type": "Point", "x": 1, "y": 0.0}),
+        ("either", {"_type": "Point", "x": 1, "z": 5}, None, None),
+        ("either", "text", "other", "other"),
         ("maybe", [item("a", new=1)], None, None),
         ("points", [{"x": 1, "y": 0.0, "z": 5}], frozenset({Point(2)}), [{"x": 2, "y": 0.0}]),
     ],

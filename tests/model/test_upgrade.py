@@ -65,7 +65,7 @@ def test_a_newer_record_asks_for_a_newer_program() -> None:
 @pytest.mark.parametrize("number", [0, -1])
 def test_a_number_that_cannot_be(number: int) -> None:
     """There are no records before the first."""
-    with pytest.raises(kv.DecodingError):
+    with pytest.raises(kv.DecodingError, match="no valid schema number"):
         load(number, names=[])
 
 
@@ -101,6 +101,20 @@ def test_there_is_one_step_for_every_number(numbers: list[Any]) -> None:
             id: str = kv.partition_key()
             for number in numbers:
                 step = kv.upgrade(number)(lambda values: values)
+
+
+def test_a_step_may_be_a_bare_function() -> None:
+    """``@staticmethod`` is for type checkers: without it a step works the same."""
+
+    class Thing(kv.Model, table="things", schema=2):
+        id: str = kv.partition_key()
+        size: int
+
+        @kv.upgrade(1)
+        def grow(values: dict[str, Any]) -> dict[str, Any]:  # type: ignore[misc]  # noqa: N805
+            return {"size": 1}
+
+    assert schema_of(Thing).load(Row(("a",), {}, b"1")).size == 1
 
 
 def test_steps_are_no_attributes() -> None:
