@@ -21,7 +21,7 @@ PACKAGE = Path(kv.__file__).parent
 # From the lowest to the highest. A module may import those of its own layer and of the layers below.
 LAYERS = [
     ["kvmodel.errors"],
-    ["kvmodel.drivers", "kvmodel.drivers.base", "kvmodel.drivers.meter"],
+    ["kvmodel.drivers", "kvmodel.drivers.base", "kvmodel.drivers.meter", "kvmodel.drivers.refusals"],
     ["kvmodel.drivers.formats", "kvmodel.drivers.formats.*"],
     ["kvmodel.drivers.*"],
     [
