@@ -74,7 +74,7 @@ def fits_key(part: KeyPart, declared: KeyType) -> bool:
             return type(part) is SCALARS[kind]
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(objects())
 def test_what_is_dumped_is_loaded_again(obj: kv.Model) -> None:
     """A loaded object equals the one that was stored, and is dumped to the same values and key again."""
@@ -102,7 +102,7 @@ def test_what_crosses_is_what_the_schema_says(obj: kv.Model) -> None:
     assert all(fits_key(part, field.type) for part, field in zip(key, schema.key_fields, strict=True))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(objects(), st.data())
 def test_anything_else_is_a_decoding_error(obj: kv.Model, data: st.DataObject) -> None:
     """Whatever a store gives back: an object that can be stored again and gives an equal one, or ``DecodingError``."""
