@@ -60,6 +60,9 @@ __all__ = [
 ]
 
 
+_SHOWN = 500
+
+
 class KvModelError(Exception):
     """The root of all errors that kvmodel raises.
 
@@ -89,7 +92,7 @@ class KvModelError(Exception):
 
     def __str__(self) -> str:
         facts = [
-            f"{name}={value!r}"
+            f"{name}={_show(value)}"
             for name, value in (
                 ("table", self.table),
                 ("key", self.key),
@@ -102,6 +105,15 @@ class KvModelError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _show(value: object) -> str:
+    """A fact as text, never so long that it buries the message."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of more than a few thousand digits.
+        return "(too long to show)"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _rebuild(cls: type[KvModelError], args: tuple[object, ...], state: dict[str, object]) -> KvModelError:

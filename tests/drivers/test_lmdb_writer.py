@@ -70,6 +70,13 @@ class Held:
         assert self.let_go.wait(20)
 
 
+def spin(seconds: float) -> None:
+    """Keep the event loop busy."""
+    end = until(seconds)
+    while until(0) < end:
+        pass
+
+
 def has(driver: LmdbDriver, key: bytes) -> bool:
     return driver.look(lambda view: view.get(key)) is not None
 
@@ -89,6 +96,20 @@ async def test_what_waits_is_committed_together(lmdb_driver: LmdbDriver) -> None
     assert all(isinstance(each, list) and each[0].status is Status.WRITTEN for each in outcomes)
     assert commits(lmdb_driver) - before == 1
     assert len(await names(lmdb_driver)) == 51
+
+
+async def test_one_turn_of_the_event_loop_is_one_commit(lmdb_driver: LmdbDriver) -> None:
+    """The writer thread does not begin before all tasks of a turn had their say, however long that takes."""
+    await write(lmdb_driver, put("first"))
+    before = commits(lmdb_driver)
+
+    async def slowly(name: str) -> None:
+        spin(0.015)
+        await write(lmdb_driver, put(name))
+
+    await asyncio.gather(*(slowly(f"{i}") for i in range(8)))
+
+    assert commits(lmdb_driver) - before == 1
 
 
 async def test_concurrent_updates_share_syncs(lmdb_driver: LmdbDriver) -> None:
@@ -436,12 +457,14 @@ async def test_late_from_the_start(lmdb_driver: LmdbDriver) -> None:
 
 async def test_late_when_the_event_loop_was_held_up(lmdb_driver: LmdbDriver) -> None:
     """A write whose time is over is not taken, even where its event loop had no chance to give it up."""
+    environment = environment_of(lmdb_driver)
     with write_lock(lmdb_driver):
-        (gone,) = await queue(lmdb_driver, [put("gone")], seconds=0.01)
-        await condition(lambda: environment_of(lmdb_driver).entering)
-        end = until(0.02)
-        while until(0) < end:
-            pass
+        (gone,) = await queue(lmdb_driver, [put("gone")], seconds=0.05)
+        await condition(lambda: environment.entering)
+        spin(0.06)
+    # Not an await: the event loop has to stand still until the writer thread is done.
+    assert environment.turn.acquire(timeout=20)
+    environment.turn.release()
 
     with pytest.raises(TimedOut):
         await gone

@@ -196,18 +196,9 @@ def _dumper(table: Table, store: str, limit: int | None) -> Callable[[Values, by
     expiring = bytes((lasting[0] | DEADLINE,))
     name = table.name
 
-    # Making a packer costs as much as using it, for its buffer. A codec belongs to one event loop, so that nobody else
-    # uses this one meanwhile.
-    packer = Packer(default=encode_extension, strict_types=True)
-    pack = packer.pack
-
     def dump(values: Values, stamp: bytes, expires_at: int | None) -> bytes:
         try:
-            try:
-                body = pack(values)
-            except BaseException:
-                packer.reset()
-                raise
+            body = Packer(default=encode_extension, strict_types=True).pack(values)
             if len(body) > MAX_DEPTH and _containers(body) > MAX_DEPTH:
                 examine(values)
             if expires_at is None:

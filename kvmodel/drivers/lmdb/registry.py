@@ -13,7 +13,6 @@ the child leaves the handle alone for good, and cannot open this file.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import threading
 from typing import NoReturn
@@ -178,9 +177,7 @@ def _after_fork_in_child() -> None:
         file.idle = None
         if quiet:
             environment.handle.close()
-        else:
-            # Not even its end may be handled: it would wait for threads that this process does not have.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(environment.handle))
+        # Otherwise the transactions of threads that this process does not have keep the handle for ever.
 
 
 def _raise_forked() -> NoReturn:
