@@ -9,23 +9,11 @@ from tests.typing.right.models import Reading, User
 class Mistaken(kv.Model, table="mistaken"):
     """Has defaults of other types than its fields."""
 
-    id: str = kv.partition_key(default=1)
-    number: int = kv.clustering_key(factory=str)
-    age: int = kv.field(default="x")
-    tags: list[str] = kv.field(factory=dict[str, str])
-    note: str = None
-
-
-class Unknown(kv.Model, table="unknown", frosen=True):
-    """Has an unknown option in its class line."""
-
-    id: str = kv.partition_key()
-
-
-class Typed(kv.Model, table=1, expires_in=60, layout="flat"):
-    """Has options of the wrong types."""
-
-    id: str = kv.partition_key()
+    id: str = kv.partition_key(default=1)  # refused: assignment / reportAssignmentType
+    number: int = kv.clustering_key(factory=str)  # refused: assignment / reportAssignmentType
+    age: int = kv.field(default="x")  # refused: assignment / reportAssignmentType
+    tags: list[str] = kv.field(factory=dict[str, str])  # refused: arg-type / reportAssignmentType
+    note: str = None  # refused: assignment / reportAssignmentType
 
 
 class Frozen(kv.Model, table="frozen", frozen=True):
@@ -37,21 +25,21 @@ class Frozen(kv.Model, table="frozen", frozen=True):
 
 def constructors() -> None:
     """Arguments that the fields do not take."""
-    User("red", 3)
-    User("red")
-    User("red", "ada", aeg=3)
-    User("red", "ada", 36, None, "more")
-    User("red", "ada", age="36")
-    Reading("s", 1, value="high")
+    User("red", 3)  # refused: arg-type / reportArgumentType
+    User("red")  # refused: call-arg / reportCallIssue
+    User("red", "ada", aeg=3)  # refused: call-arg / reportCallIssue
+    User("red", "ada", 36, None, "more")  # refused: call-arg / reportCallIssue
+    User("red", "ada", age="36")  # refused: arg-type / reportArgumentType
+    Reading("s", 1, value="high")  # refused: arg-type / reportArgumentType
 
 
 def fields(user: User, frozen: Frozen) -> None:
     """Fields that are not there, or take something else."""
-    user.agee = 3
-    user.age = "36"
-    user.email = b"ada"
-    print(user.nickname)
-    frozen.age = 3
-    print(user.objects)
-    kv.partition_key(default=1, factory=int)
-    kv.field(defualt=1)
+    user.agee = 3  # refused: attr-defined / reportAttributeAccessIssue
+    user.age = "36"  # refused: assignment / reportAttributeAccessIssue
+    user.email = b"ada"  # refused: assignment / reportAttributeAccessIssue
+    print(user.nickname)  # refused: attr-defined / reportAttributeAccessIssue
+    frozen.age = 3  # refused: misc / reportAttributeAccessIssue
+    print(user.objects)  # refused: arg-type / reportAttributeAccessIssue
+    kv.partition_key(default=1, factory=int)  # refused: call-overload / reportCallIssue
+    kv.field(defualt=1)  # refused: call-overload / reportCallIssue

@@ -22,44 +22,44 @@ async def units(db: kv.Database, user: User) -> None:
         unit.add(user)
 
     async with db.unit_of_work() as unit:
-        unit.add(Plain())
-        unit.put("red")
-        unit.delete("red", "ada")
-    found: User = await db.transact(find)
-    await db.transact(blocking)
-    with db.unit_of_work() as unit:
+        unit.add(Plain())  # refused: arg-type / reportArgumentType
+        unit.put("red")  # refused: arg-type / reportArgumentType
+        unit.delete("red", "ada")  # refused: arg-type / reportArgumentType
+    found: User = await db.transact(find)  # refused: arg-type / reportAssignmentType
+    await db.transact(blocking)  # refused: arg-type / reportArgumentType
+    with db.unit_of_work() as unit:  # refused: attr-defined / reportGeneralTypeIssues
         print(unit, found)
 
 
 async def batches(db: kv.Database) -> None:
     """A batch takes objects."""
     async with db.batch() as batch:
-        batch.put(Plain())
-        batch.add(User)
+        batch.put(Plain())  # refused: arg-type / reportArgumentType
+        batch.add(User)  # refused: arg-type / reportArgumentType
 
 
 async def databases(db: kv.Database) -> None:
     """A database is opened with ``async with`` and asked for models."""
-    with kv.connect("memory://") as other:
+    with kv.connect("memory://") as other:  # refused: attr-defined / reportGeneralTypeIssues
         print(other)
-    db.bind(Plain)
-    await db.prepare(User("red", "ada"))
-    User.objects.using("memory://")
-    print(db.capabilities.atomic)
-    db.capabilities.ordered = False
+    db.bind(Plain)  # refused: arg-type / reportArgumentType
+    await db.prepare(User("red", "ada"))  # refused: arg-type / reportArgumentType
+    User.objects.using("memory://")  # refused: arg-type / reportArgumentType
+    print(db.capabilities.atomic)  # refused: attr-defined / reportAttributeAccessIssue
+    db.capabilities.ordered = False  # refused: misc / reportAttributeAccessIssue
 
 
 async def limits(user: User) -> None:
     """Time spans are timedeltas, limits are numbers."""
-    with kv.timeout("60"):
+    with kv.timeout("60"):  # refused: arg-type / reportArgumentType
         pass
-    with kv.budget(keys=1.5):
+    with kv.budget(keys=1.5):  # refused: arg-type / reportArgumentType
         pass
-    with kv.budget(round_trip=1):
+    with kv.budget(round_trip=1):  # refused: call-arg / reportCallIssue
         pass
-    await User.objects.create(user, expires_in=60)
-    await User.objects.save(user, expires_at="tomorrow")
-    await User.objects.save(user, if_version=b"1")
-    await User.objects.save(user, expires_at=datetime.now)
-    kv.version(user).decode()
-    kv.replace("red", age=1)
+    await User.objects.create(user, expires_in=60)  # refused: arg-type / reportArgumentType
+    await User.objects.save(user, expires_at="tomorrow")  # refused: arg-type / reportArgumentType
+    await User.objects.save(user, if_version=b"1")  # refused: arg-type / reportArgumentType
+    await User.objects.save(user, expires_at=datetime.now)  # refused: arg-type / reportArgumentType
+    kv.version(user).decode()  # refused: attr-defined / reportAttributeAccessIssue
+    kv.replace("red", age=1)  # refused: type-var / reportArgumentType
