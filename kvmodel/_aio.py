@@ -23,12 +23,21 @@ __all__ = [
     "finished",
     "get_running_loop",
     "give_way",
+    "running_loop",
     "sleep",
     "start",
 ]
 
 Loop = AbstractEventLoop
 T = TypeVar("T")
+
+
+def running_loop() -> Loop | None:
+    """Answer the event loop that runs here, if one does."""
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        return None
 
 
 async def give_way() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -65,9 +65,9 @@ class Connection:
         """Raise ``Closed`` unless this is the loop and the process that opened the connection, and it is open."""
         if self._closed is not None:
             raise Closed(self._closed, store=self.driver.address)
-        if _aio.get_running_loop() is not self.loop:
+        if _aio.running_loop() is not self.loop:
             raise Closed(
-                "this database belongs to another event loop: connect in the loop that uses it",
+                "this database belongs to an event loop that is not running here: connect in the loop that uses it",
                 store=self.driver.address,
             )
 
@@ -165,8 +165,8 @@ class Database:
             SchemaError: The store holds a table of this name that was written by another declaration.
         """
         self._connection.check_usable()
-        for model in models:
-            await self._bound(schema_of(model)).prepare()
+        for schema in _with_companions(map(schema_of, models)):
+            await self._bound(schema).prepare()
 
     def _bound(self, schema: Schema) -> Bound[Any]:
         bound = self._tables.get(schema)
@@ -240,19 +240,26 @@ class Database:
 
     async def _purged(self, models: Iterable[type[Model]]) -> list[Bound[Any]]:
         """The tables to purge, ready in the store."""
-        bounds = [self._bound(schema_of(model)) for model in models]
+        bounds = [self._bound(schema) for schema in _with_companions(map(schema_of, models))]
         for bound in bounds:
             await bound.prepared()
         if bounds:
             return bounds
         known = {bound.table.name: bound for bound in self._tables.values() if bound.ready}
-        for schema in map(schema_of, declared_models()):
+        for schema in _with_companions(map(schema_of, declared_models())):
             bound = self._bound(schema)
             if schema.name not in known and schema.layout == "record":
                 with suppress(SchemaError):  # This program has several classes for one table; this is not the one.
                     await bound.prepared()
                     known[schema.name] = bound
         return [bound for bound in known.values() if bound.table.layout == "record"]
+
+
+def _with_companions(schemas: Iterable[Schema]) -> Iterator[Schema]:
+    """Yield schemas, each before those of the tables that go along with its own."""
+    for schema in schemas:
+        yield schema
+        yield from schema.companions
 
 
 # --- connecting -------------------------------------------------------------------------------------------------------

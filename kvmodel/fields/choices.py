@@ -92,10 +92,16 @@ class EnumCodec(Codec):
 
     def load(self, value: Any, note: Note) -> enum.Enum:
         plain = self.inner.load(value, note)
+        member = self.members.get(plain)
+        if member is not None:
+            return member
         try:
-            return self.members[plain] if plain in self.members else self.cls(plain)
+            member = self.cls(plain)  # A combination of flags, or what the class makes of it itself.
         except ValueError:
-            raise Mismatch(f"this is no value of {self.text}: add a member for it, or an upgrade step") from None
+            member = None
+        if member is None or member.value != plain:  # Some Pythons drop the bits of a flag that they do not know.
+            raise Mismatch(f"this is no value of {self.text}: add a member for it, or an upgrade step")
+        return member
 
     def dump(self, value: Any) -> Primitive:
         if type(value) is not self.cls:

@@ -96,7 +96,7 @@ class _Machine(RuleBasedStateMachine):
         self.capabilities = self.db.capabilities
         self.objects = Thing.objects.using(self.db, outside=True)
         self.reference = Reference(self.clock)
-        self.tokens: dict[str, tuple[ThingKey, int]] = {}
+        self.tokens: dict[tuple[ThingKey, str], int] = {}
 
     async def _open(self) -> kv.Database:
         return await type(self).open_database(self.clock)
@@ -130,8 +130,8 @@ class _Machine(RuleBasedStateMachine):
             self.check_state(key, thing, state)
 
     def check_state(self, key: ThingKey, thing: Thing, state: State) -> None:
-        """Compare version and deadline. Each state has a token of its own, which never comes back for another."""
-        assert self.tokens.setdefault(kv.version(thing), (key, state.number)) == (key, state.number)
+        """Compare version and deadline. Each state of a record has a token that never comes back for another."""
+        assert self.tokens.setdefault((key, kv.version(thing)), state.number) == state.number
         until = kv.expires_at(thing)
         assert (None if until is None else VirtualClock(until)()) == state.deadline
 
@@ -401,17 +401,19 @@ class _Machine(RuleBasedStateMachine):
         """Put an object, which may want its key to be free."""
         key, shadow = self._reachable(running, key), running.shadow
         thing = content.thing(key)
-        try:
-            (running.unit.add if free else running.unit.put)(thing)
-        except kv.AlreadyExists:
-            assert free
-            assert shadow.view(key) is not None
-            return
-        except kv.Closed:
-            return
-        assert not free or shadow.view(key) is None
-        shadow.put(key, content, free=free)
-        running.objects[key] = thing
+
+        async def put() -> None:
+            try:
+                (running.unit.add if free else running.unit.put)(thing)
+            except kv.AlreadyExists:
+                assert free
+                assert shadow.view(key) is not None
+            else:
+                assert not free or shadow.view(key) is None
+                shadow.put(key, content, free=free)
+                running.objects[key] = thing
+
+        self._in_unit(running, put())
 
     @rule(running=units, key=_keys)
     def unit_deletes(self, running: _Running, key: ThingKey) -> None:

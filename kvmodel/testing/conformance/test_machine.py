@@ -14,16 +14,21 @@ stateful = pytest.importorskip("hypothesis.stateful", reason="random programs ne
 
 def test_random_programs(kv_url: str) -> None:
     """A database does what a dictionary with a clock does, and units of work what the design promises."""
-    from hypothesis import settings
+    from hypothesis import Phase, settings
 
     from kvmodel.testing.machine import make_machine
 
-    explores = settings().max_examples > 100
+    examples = settings().max_examples if settings().max_examples > 100 else 25
 
     async def open_database(clock: VirtualClock) -> kv.Database:
         return await kv.connect(kv_url, namespace=f"test-{secrets.token_hex(6)}", clock=clock)
 
     stateful.run_state_machine_as_test(
         make_machine(open_database),
-        settings=settings(max_examples=settings().max_examples if explores else 25, stateful_step_count=40, deadline=None),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=40,
+            deadline=None,
+            phases=[Phase.generate, Phase.shrink],
+        ),
     )
