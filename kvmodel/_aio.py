@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import AbstractEventLoop, CancelledError, Future, Lock, Task, get_running_loop, sleep
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from kvmodel.errors import TimedOut
@@ -23,6 +24,7 @@ __all__ = [
     "finished",
     "get_running_loop",
     "give_way",
+    "held",
     "running_loop",
     "sleep",
     "start",
@@ -62,8 +64,20 @@ def start(coroutine: Coroutine[Any, Any, T]) -> Task[T]:
 
 
 async def finished(task: Task[Any]) -> None:
-    """Wait until a task has ended, in whatever way."""
+    """Wait until a task has ended, in whatever way; what it raised is nobody's business any more."""
     await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()
+
+
+@asynccontextmanager
+async def held(lock: Lock, seconds: float, *, store: str) -> AsyncIterator[None]:
+    """Hold a lock. Raises ``TimedOut`` where it can't be had in time."""
+    await before(lock.acquire(), seconds, store=store)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class TaskSet:

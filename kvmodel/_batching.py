@@ -15,7 +15,7 @@ import attrs
 from kvmodel import _aio
 from kvmodel.drivers.base import Absent, Key, Row
 from kvmodel.drivers.meter import Meter, current_meter, meter_variable
-from kvmodel.errors import DecodingError
+from kvmodel.errors import Closed, DecodingError
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
@@ -40,15 +40,14 @@ class ReadBatcher:
         self._tasks = tasks
         self._waiting: dict[tuple[Bound[Any], Meter | None], list[_Waiting]] = {}
 
-    async def read(self, bound: Bound[Any], key: Key) -> Row | Absent:
+    async def read(self, bound: Bound[Any], key: Key, until: float) -> Row | Absent:
         """Read one record, together with what else is asked for now."""
-        waiting = _Waiting(key, bound.loop.create_future(), bound.until(), current_meter())
+        waiting = _Waiting(key, bound.loop.create_future(), until, current_meter())
         if not self._waiting:
             _aio.call_soon(self._send)
         # Callers with different budgets do not share a request: it could not be said whose it was.
         self._waiting.setdefault((bound, waiting.meter), []).append(waiting)
-        remaining = waiting.until - time.monotonic()
-        return await _aio.before(waiting.answer, remaining, store=bound.driver.address)
+        return await _aio.before(waiting.answer, until - time.monotonic(), store=bound.driver.address)
 
     def _send(self) -> None:
         groups, self._waiting = self._waiting, {}
@@ -72,9 +71,8 @@ class ReadBatcher:
                 return
             for caller in callers:  # One record is bad: each caller is to get an answer of its own.
                 await self._read(bound, meter, [caller])
-        except _aio.CancelledError:
-            for caller in callers:
-                caller.answer.cancel()
+        except _aio.CancelledError:  # By the owner of these tasks, not by a caller, who is to know the difference.
+            _fail(callers, Closed("this database was closed before an answer came", store=bound.driver.address))
             raise
         except Exception as error:  # noqa: BLE001 - handed to every caller, none is lost
             _fail(callers, error)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from kvmodel import _aio
 from kvmodel.drivers.base import Absent, Driver, Key, Reverse, Row, Slice
 from kvmodel.drivers.formats.codec import ByteCodec, compile_codec
 from kvmodel.drivers.refusals import refuse_slice
-from kvmodel.errors import Unsupported
+from kvmodel.errors import TimedOut, Unsupported
 
 if TYPE_CHECKING:
     from kvmodel.database import Connection
@@ -25,6 +27,7 @@ class Bound(Generic[M]):
     """A model's schema, bound to a connection and a namespace."""
 
     __slots__ = (
+        "_compared",
         "_order",
         "connection",
         "driver",
@@ -44,13 +47,18 @@ class Bound(Generic[M]):
         self.connection = connection
         self.table = schema.make_table(namespace)
         self.driver: Driver = connection.driver
+        keeper = None if schema.facet is None else connection.driver.facet(schema.facet)
+        if keeper is not None:
+            keeper.adopt(self.table)
+            self.driver = keeper
         self.loop = connection.loop
         self.now = connection.now
         self.make_key = schema.make_key
         self.load: Callable[[Row], M] = schema.load
-        self.in_place = connection.driver.capabilities.reads_in_place
+        self.in_place = self.driver.capabilities.reads_in_place
         self.peek: Callable[[Key], Row | Absent] | None = None
         self.ready = False
+        self._compared = False
         self._order: ByteCodec | None = None
 
     # --- time ---
@@ -66,20 +74,26 @@ class Bound(Generic[M]):
 
     # --- getting ready ---
 
-    async def prepared(self) -> None:
-        """Make the table ready in the store, once. Raises ``Closed`` where the connection can't be used here."""
+    async def prepared(self) -> float:
+        """Make the table ready in the store, once. Raises ``Closed`` where the connection can't be used here.
+
+        Answers when the operation that begins with this has to be over.
+        """
         self.connection.check_usable()
+        until = self.until()
         if not self.ready:
             if self.connection.prepares:
-                await self.prepare()
+                await self.prepare(until)
             else:
                 self._made_ready()
+        return until
 
-    async def prepare(self) -> None:
+    async def prepare(self, until: float) -> None:
         """Make the table ready, whatever the connection's ``prepare`` option says."""
-        async with self.connection.preparing:
-            if not self.ready:
-                await self.driver.prepare(self.table, now=self.now(), until=self.until())
+        async with _aio.held(self.connection.preparing, until - time.monotonic(), store=self.driver.address):
+            if not self._compared:
+                await self.driver.prepare(self.table, now=self.now(), until=until)
+                self._compared = True
                 self._made_ready()
 
     def _made_ready(self) -> None:
@@ -89,18 +103,21 @@ class Bound(Generic[M]):
 
     # --- reading ---
 
-    async def read(self, key: Key, *, values: bool = True) -> Row | Absent:
-        """Read one record; concurrent calls travel together where the store takes several keys at once."""
-        await self.prepared()
+    async def read(self, key: Key, *, values: bool = True, until: float | None = None) -> Row | Absent:
+        """Read one record; concurrent calls travel together where the store takes several keys at once.
+
+        ``until`` is given where this is a part of a longer operation.
+        """
+        begun = await self.prepared()
+        until = begun if until is None else until
         if self.driver.capabilities.max_read_batch > 1 and not self.in_place and values:
-            return await self.connection.batcher.read(self, key)
-        rows = await self.driver.read(self.table, [key], values=values, now=self.now(), until=self.until())
+            return await self.connection.batcher.read(self, key, until)
+        rows = await self.driver.read(self.table, [key], values=values, now=self.now(), until=until)
         return rows[0]
 
     async def read_many(self, keys: Sequence[Key]) -> list[Row | Absent]:
         """Read records by key, in the order asked, in as few requests as the store allows."""
-        await self.prepared()
-        until = self.until()
+        until = await self.prepared()
         size = max(self.driver.capabilities.max_read_batch, 1)
         if self.in_place:
             size = 1024
@@ -108,6 +125,16 @@ class Bound(Generic[M]):
         for start in range(0, len(keys), size):
             found += await self.driver.read(self.table, keys[start : start + size], now=self.now(), until=until)
         return found
+
+    async def breathe(self, until: float) -> None:
+        """Let other tasks run between two pages of one operation, and keep its time limit."""
+        await _aio.give_way()
+        if time.monotonic() > until:
+            raise TimedOut(
+                "time ran out while reading: raise the timeout, or read less at once",
+                table=self.table.name,
+                store=self.driver.address,
+            )
 
     # --- order ---
 

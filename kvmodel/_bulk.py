@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from kvmodel import _aio
 from kvmodel._deadlines import KEEP
-from kvmodel._direct import expectation_of, new_deadline
+from kvmodel._direct import expectation_of, lose, new_deadline
 from kvmodel._stamps import new_stamp
 from kvmodel._state import State, Status, get_state, set_state
 from kvmodel.drivers.base import ANYTHING, Delete, Mutation, Outcome, Put
 from kvmodel.drivers.base import Status as Ended
-from kvmodel.errors import BatchError, Conflict, KvModelError, OutcomeUnknown, StoreError, TooLarge
+from kvmodel.errors import BatchError, Conflict, KvModelError, OutcomeUnknown, StoreError, TooLarge, ValidationError
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
@@ -38,7 +38,7 @@ def batch_size(bound: Bound[M]) -> int:
 def settle(write: Put | Delete, obj: Model, outcome: Outcome) -> None:
     """Give an object the state that follows from what became of its write."""
     if outcome.status is Ended.UNKNOWN:
-        set_state(obj, State(Status.UNKNOWN, write.key, None, None, None))
+        lose(obj, write)
     elif outcome.status is not Ended.WRITTEN:
         return
     elif isinstance(write, Delete):
@@ -62,8 +62,14 @@ async def send(bound: Bound[Any], writes: Sequence[Put | Delete], objs: Sequence
         return [Outcome(Ended.UNKNOWN, error=error)] * len(writes)
     except StoreError as error:
         return [Outcome(Ended.UNSENT, error=error)] * len(writes)
-    except TooLarge as error:
-        return [Outcome(Ended.TOO_LARGE if write.key == error.key else Ended.UNSENT, error=error) for write in writes]
+    except ValidationError as error:
+        refused = _refused(error)
+        return [refused if _is_of(error, write) else Outcome(Ended.UNSENT, error=error) for write in writes]
+
+
+def _is_of(error: ValidationError, write: Put | Delete) -> bool:
+    """Whether it is this write that was refused."""
+    return write.key == error.key and write.table.name == error.table
 
 
 def settle_all(writes: Sequence[Put | Delete], objs: Sequence[Model], outcomes: Sequence[Outcome]) -> None:
@@ -106,6 +112,7 @@ class Bulk(Generic[M]):
 
     def __init__(self, bound: Bound[M]) -> None:
         self._bound = bound
+        self._size = batch_size(bound)
 
     async def save(self, objs: Iterable[M] | AsyncIterable[M]) -> int:
         """Save all objects, and answer how many. Raises ``BatchError`` at the first batch with a failure."""
@@ -135,11 +142,13 @@ class Bulk(Generic[M]):
 
     async def _next(self, source: _Source[M]) -> _Encoded[M] | None:
         """Take and encode a batch. One write takes one mutation a key: it ends where a key comes again."""
-        batch = await source.take(batch_size(self._bound))
+        batch = await source.take(self._size)
         if not batch:
             return None
         encoded = self._encode(batch)
         repeated = None if encoded.refused else _first_repeated(encoded.puts)
+        # What is put back has to be encoded again: where that happens often, less is taken at once.
+        self._size = min(2 * (repeated or len(batch)), batch_size(self._bound))
         if repeated is None:
             return encoded
         source.put_back(batch[repeated:])
@@ -159,7 +168,7 @@ class Bulk(Generic[M]):
                     puts.append(_new(Put, (table, key, values, stamp, default, ANYTHING)))
                 else:
                     expect = expectation_of(bound, obj, key)
-                    puts.append(Put(table, key, values, stamp, new_deadline(bound, obj, KEEP), expect))
+                    puts.append(Put(table, key, values, stamp, new_deadline(bound, obj, KEEP, expect), expect))
             except KvModelError as error:
                 refused[position] = _refused(error)
         return _Encoded(batch, puts, refused)
@@ -228,15 +237,17 @@ class _Source(Protocol[M]):
 class _SyncSource(Generic[M]):
     def __init__(self, objs: Iterable[M]) -> None:
         self._rest = iter(objs)
+        self._ahead: list[M] = []
 
     async def take(self, size: int) -> list[M]:
-        return list(itertools.islice(self._rest, size))
+        taken, self._ahead = self._ahead[:size], self._ahead[size:]
+        return [*taken, *itertools.islice(self._rest, size - len(taken))]
 
     def put_back(self, objs: list[M]) -> None:
-        self._rest = itertools.chain(objs, self._rest)
+        self._ahead = [*objs, *self._ahead]
 
     def remaining(self, objs: list[M]) -> Iterable[M]:
-        return itertools.chain(objs, self._rest)
+        return itertools.chain(objs, self._ahead, self._rest)
 
 
 class _AsyncSource(Generic[M]):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from kvmodel._deadlines import KEEP, Deadline
-from kvmodel._direct import new_deadline
+from kvmodel._direct import lose, new_deadline
 from kvmodel._state import State, Status, get_state, set_state
 from kvmodel.drivers.base import (
     ABSENT,
@@ -112,24 +112,28 @@ class Entry(Generic[M]):
 
     def put(self, obj: M, expect: Expectation, deadline: Deadline) -> None:
         """Mean to write an object. Raises ``Conflict`` or ``AlreadyExists`` where that is known to fail."""
-        if expect is ABSENT:
-            if self.is_live:
-                raise self._exists()
-        elif expect is not ANYTHING and self.seen is not _UNSEEN and self.seen != expect:
-            raise self._conflict("this object is not what the unit of work read under its key: run the unit again")
-        if self.seen is _UNSEEN and self.intent is Intent.KEEP:
-            self.expect = expect
+        self._rely_on(expect)
+        if deadline is not KEEP or (obj is not self.obj and get_state(obj) is None):
+            self.deadline = deadline  # A new object does not inherit what was meant for the record before it.
         self.obj, self.intent = obj, Intent.PUT
-        if deadline is not KEEP:
-            self.deadline = deadline
 
     def delete(self, expect: Expectation) -> None:
         """Mean to delete the record."""
-        if expect is not ANYTHING and self.seen is not _UNSEEN and self.seen != expect:
-            raise self._conflict("this object is not what the unit of work read under its key: run the unit again")
-        if self.seen is _UNSEEN and self.intent is Intent.KEEP:
+        self._rely_on(expect)
+        self.intent, self.deadline = Intent.DELETE, KEEP
+
+    def _rely_on(self, expect: Expectation) -> None:
+        """Take down what a write relies on, besides what was read and what the writes before it rely on."""
+        if expect is ABSENT:
+            if self.is_live:
+                raise self._exists()
+            if self.seen is _UNSEEN and self.intent is Intent.KEEP:  # Or the unit itself has freed the key.
+                self.expect = ABSENT
+        elif expect is not ANYTHING:
+            known = self.expect if self.seen is _UNSEEN else self.seen
+            if known is not ANYTHING and known != expect:
+                raise self._conflict("this object is not what the unit of work has under its key: run the unit again")
             self.expect = expect
-        self.intent = Intent.DELETE
 
     # --- at commit ---
 
@@ -141,7 +145,7 @@ class Entry(Generic[M]):
         if self.obj is not None:
             values = self._values(self.obj)
             if values is not None:
-                expires_at = new_deadline(self.bound, self.obj, self.deadline)
+                expires_at = new_deadline(self.bound, self.obj, self.deadline, expect)
                 put = Put(self.bound.table, self.key, values, stamp, expires_at, expect)
                 return Change(self, put, writes=True)
         if self.seen is _UNSEEN or self.covered or not self.checked:
@@ -179,10 +183,10 @@ class Entry(Generic[M]):
         elif self.intent is Intent.DELETE:
             set_state(self.obj, State(Status.DELETED, self.key, None, None, None))
 
-    def lose(self) -> None:
+    def lose(self, mutation: Mutation) -> None:
         """Nobody knows whether the object was written."""
-        if self.obj is not None:
-            set_state(self.obj, State(Status.UNKNOWN, self.key, None, None, None))
+        if self.obj is not None and isinstance(mutation, Put | Delete):
+            lose(self.obj, mutation)
 
     # --- errors ---
 

@@ -235,7 +235,7 @@ def check_named_keys(table: str, model: str, named: Sequence[Any], declared: Map
         )
 
 
-def build_schema(cls: type, options: Options, declared: Mapping[str, Declared], steps: Mapping[int, Any]) -> Schema:
+def build_schema(cls: Any, options: Options, declared: Mapping[str, Declared], steps: Mapping[int, Any]) -> Schema:
     """Compile a concrete model whose fields are all resolved."""
     attributes = {attribute.name: attribute for attribute in attrs.fields(cls)}
     members = {name: _member(attributes[name], field) for name, field in declared.items()}
@@ -256,6 +256,8 @@ def build_schema(cls: type, options: Options, declared: Mapping[str, Declared], 
         whole_value=next((name for name, field in declared.items() if field.spec.whole_value), None),
         expires_in=options.expires_in,
         store_options=options.store_options,
+        own_options=options.own,
+        facet=cls._kv_facet if options.own.get("native", True) else None,
     )
 
 

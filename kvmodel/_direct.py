@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kvmodel._binding import Bound
     from kvmodel.model import Model
 
-__all__ = ["Direct", "apply_changes", "expectation_of", "new_deadline", "not_found", "not_loaded", "pause"]
+__all__ = ["Direct", "apply_changes", "expectation_of", "lose", "new_deadline", "not_found", "not_loaded", "pause"]
 
 M = TypeVar("M", bound="Model")
 Change = object
@@ -39,26 +39,34 @@ class Direct:
     async def exists(self, bound: Bound[M], key: Key) -> bool:
         return isinstance(await bound.read(key, values=False), Row)
 
-    async def put(self, bound: Bound[M], obj: M, key: Key, expect: Expectation, deadline: Deadline) -> None:
+    async def put(
+        self,
+        bound: Bound[M],
+        obj: M,
+        key: Key,
+        expect: Expectation,
+        deadline: Deadline,
+        until: float | None = None,
+    ) -> None:
         """Write an object, and make it loaded at its new version."""
         values = bound.schema.dump(obj)
-        expires_at = new_deadline(bound, obj, deadline)
-        await bound.prepared()
+        expires_at = new_deadline(bound, obj, deadline, expect)
+        begun = await bound.prepared()
         put = Put(bound.table, key, values, new_stamp(), expires_at, expect)
-        (outcome,) = await self._write(bound, obj, put)
+        (outcome,) = await self._write(bound, obj, put, begun if until is None else until)
         raw = state.raw if (state := get_state(obj)) else None
         set_state(obj, State(Status.LOADED, key, outcome.version, expires_at, raw))
 
     async def delete(self, bound: Bound[M], obj: M, key: Key, expect: Expectation) -> bool | None:
         """Remove an object's record; it is deleted afterwards."""
-        await bound.prepared()
-        (outcome,) = await self._write(bound, obj, Delete(bound.table, key, expect))
+        until = await bound.prepared()
+        (outcome,) = await self._write(bound, obj, Delete(bound.table, key, expect), until)
         set_state(obj, State(Status.DELETED, key, None, None, None))
         return outcome.existed
 
     async def delete_key(self, bound: Bound[M], key: Key) -> bool | None:
-        await bound.prepared()
-        (outcome,) = await self._write(bound, None, Delete(bound.table, key, ANYTHING))
+        until = await bound.prepared()
+        (outcome,) = await self._write(bound, None, Delete(bound.table, key, ANYTHING), until)
         return outcome.existed
 
     async def refresh(self, bound: Bound[M], obj: M, key: Key) -> None:
@@ -84,12 +92,12 @@ class Direct:
         until = bound.until()
         attempt = 0
         while True:
-            row = await bound.read(key)
+            row = await bound.read(key, until=until)
             if not isinstance(row, Row):
                 raise not_found(bound, key)
             obj, deadline = change(bound.schema.load(row))
             try:
-                await self.put(bound, obj, key, row.version, deadline)
+                await self.put(bound, obj, key, row.version, deadline, until)
             except Conflict as conflict:
                 attempt += 1
                 if not await pause(attempt, until):
@@ -105,8 +113,7 @@ class Direct:
 
     async def scan(self, bound: Bound[M], slice: Slice) -> list[M]:
         """Answer all of a slice, page by page."""
-        await bound.prepared()
-        until = bound.until()
+        until = await bound.prepared()
         load = bound.schema.load
         found: list[M] = []
         limit = slice.limit
@@ -116,15 +123,17 @@ class Direct:
             if page.resume is None or (limit is not None and len(found) >= limit):
                 return found
             slice = slice._replace(after=page.resume, limit=None if limit is None else limit - len(found))
-            await _aio.give_way()
+            await bound.breathe(until)
 
-    async def _write(self, bound: Bound[Any], obj: Model | None, mutation: Put | Delete) -> list[Outcome]:
+    async def _write(
+        self, bound: Bound[Any], obj: Model | None, mutation: Put | Delete, until: float
+    ) -> list[Outcome]:
         """Send one write. An object whose write may or may not have happened becomes unknown."""
         try:
-            return await bound.driver.write([mutation], atomic=True, now=bound.now(), until=bound.until())
+            return await bound.driver.write([mutation], atomic=True, now=bound.now(), until=until)
         except (OutcomeUnknown, _aio.CancelledError):
             if obj is not None:
-                set_state(obj, State(Status.UNKNOWN, mutation.key, None, None, None))
+                lose(obj, mutation)
             raise
 
 
@@ -154,14 +163,33 @@ def expectation_of(bound: Bound[Any], obj: Model, key: Key) -> Expectation:
     raise Conflict(hint, keys=[(bound.table.name, key)], table=bound.table.name, key=key)
 
 
-def new_deadline(bound: Bound[Any], obj: Model, deadline: Deadline) -> int | None:
-    """The deadline to write: what was asked for, else what a loaded object has, else the model's default."""
+def lose(obj: Model, write: Put | Delete) -> None:
+    """Nobody knows whether an object was written; forced, it is still to keep its deadline and what it doesn't know."""
+    old = get_state(obj)
+    expires_at = write.expires_at if isinstance(write, Put) else old and old.expires_at
+    set_state(obj, State(Status.UNKNOWN, write.key, None, expires_at, old and old.raw))
+
+
+def new_deadline(bound: Bound[Any], obj: Model, deadline: Deadline, expect: Expectation) -> int | None:
+    """The deadline to write: what was asked for, else what a loaded object has, else the model's default.
+
+    Raises:
+        ValidationError: It has passed, and what is written would be gone at once. (Where a version is expected, that
+            is for the store to say: the record has expired, a ``Conflict``.)
+    """
     if deadline is not KEEP:
         return deadline
     state = get_state(obj)
-    if state is not None and state.status is Status.LOADED:
-        return state.expires_at
-    return bound.default_deadline()
+    if state is None or state.status is Status.DELETED:
+        return bound.default_deadline()
+    if expect is ANYTHING and state.expires_at is not None and state.expires_at <= bound.now():
+        raise ValidationError(
+            "the deadline that this object was loaded with has passed: give it another one with expires_in= or "
+            "expires_at=, or None for never",
+            table=bound.table.name,
+            key=state.key,
+        )
+    return state.expires_at
 
 
 def apply_changes(obj: Model, changes: Mapping[str, object]) -> dict[str, object]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from kvmodel._commit import Entry, Intent
 from kvmodel._deadlines import Deadline
 from kvmodel._direct import apply_changes, not_found
-from kvmodel.drivers.base import ABSENT, CheckRange, Expectation, Key, Row, Slice, Table
-from kvmodel.errors import Unsupported
+from kvmodel.drivers.base import ABSENT, ANYTHING, CheckRange, Expectation, Key, Row, Slice, Table
+from kvmodel.errors import Unsupported, ValidationError
 from kvmodel.model import replace
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Joined:
     # --- reading ---
 
     async def find(self, bound: Bound[M], key: Key) -> M | None:
-        return _live(await self._see(bound, key))
+        return self._answer(await self._see(bound, key))
 
     async def find_many(self, bound: Bound[M], keys: Sequence[Key]) -> list[M | None]:
         self._check_open()
@@ -52,7 +52,7 @@ class Joined:
                 rows = await bound.read_many(unread)
             for key, row in zip(unread, rows, strict=True):
                 self._remember(bound, key, row if isinstance(row, Row) else None)
-        return [_live(self.entry(bound, key)) for key in keys]
+        return [self._answer(self.entry(bound, key)) for key in keys]
 
     async def exists(self, bound: Bound[M], key: Key) -> bool:
         self._check_open()
@@ -63,6 +63,7 @@ class Joined:
             if not entry.known:
                 entry.witness(row.version if isinstance(row, Row) else ABSENT)
                 entry.covered = False
+        entry.checked = True
         return entry.is_live
 
     async def refresh(self, bound: Bound[M], obj: M, key: Key) -> None:
@@ -70,9 +71,15 @@ class Joined:
         with self._reading(bound):
             row = await bound.read(key)
         entry = self.entry(bound, key)
+        if entry.obj is not None and entry.obj is not obj:
+            raise ValidationError(
+                "this unit of work has another object for this record: refresh that one",
+                table=bound.table.name,
+                key=key,
+            )
         entry.witness(row.version if isinstance(row, Row) else ABSENT)
-        entry.covered = False
-        if not isinstance(row, Row):
+        entry.covered, entry.checked = False, True
+        if entry.intent is Intent.DELETE or not isinstance(row, Row):
             raise not_found(bound, key)
         bound.schema.load_into(obj, row)
         entry.track(obj)
@@ -89,15 +96,20 @@ class Joined:
             )
         if slice.limit == 0:
             return []
-        gone = sum(not entry.is_live for entry in self._within(bound, slice))
-        wanted = slice if slice.limit is None else slice._replace(limit=slice.limit + gone)
-        with self._reading(bound, conditional=checked):
-            rows = await _read_slice(bound, wanted)
-        if checked:
-            self.ranges.append(CheckRange(bound.table, wanted, tuple((row.key, row.version) for row in rows)))
-        for row in rows:
-            self._remember_ranged(bound, row, checked)
-        return self._merge(bound, slice, rows)
+        limit = slice.limit
+        while True:
+            gone = sum(not entry.is_live for entry in self._within(bound, slice))
+            wanted = slice if limit is None else slice._replace(limit=limit + gone)
+            with self._reading(bound, conditional=checked):
+                rows = await _read_slice(bound, wanted)
+            if checked:
+                self.ranges.append(CheckRange(bound.table, wanted, tuple((row.key, row.version) for row in rows)))
+            for row in rows:
+                self._remember_ranged(bound, row, checked)
+            found = self._merge(bound, slice, rows)
+            # Unless what is missing was deleted by this unit meanwhile, in another task.
+            if limit is None or len(found) == limit or len(rows) < limit + gone:
+                return found
 
     def _merge(self, bound: Bound[M], slice: Slice, rows: Sequence[Row]) -> list[M]:
         """Answer the first live objects among what was read and what this unit put into the slice."""
@@ -134,6 +146,11 @@ class Joined:
         self.delete_now(bound, obj, key, expect)
         return True
 
+    def holds(self, bound: Bound[M], key: Key, obj: M) -> bool:
+        """Whether an object is the one that stands for a record in this unit."""
+        entry = self.entries.get((bound.table, key))
+        return entry is not None and entry.obj is obj
+
     def delete_now(self, bound: Bound[M], obj: M, key: Key, expect: Expectation) -> None:
         """Mean to delete an object's record."""
         entry = self.entry(bound, key)
@@ -143,17 +160,17 @@ class Joined:
     async def delete_key(self, bound: Bound[M], key: Key) -> bool:
         existed = await self.exists(bound, key)
         if existed:
-            entry = self.entry(bound, key)
-            entry.intent = Intent.DELETE
+            self.entry(bound, key).delete(ANYTHING)
         return existed
 
     async def update(self, bound: Bound[M], key: Key, changes: Mapping[str, object]) -> M:
         entry = await self._see(bound, key)
-        obj = _live(entry)
+        obj = self._answer(entry)
         if obj is None:
             raise not_found(bound, key)
         values = apply_changes(obj, changes)
-        changed = replace(obj, **values)  # Every constraint is met before anything is changed.
+        changed = replace(obj, **values)
+        bound.schema.dump(changed)  # Every constraint and every type is right before anything is changed.
         if bound.schema.is_frozen:
             entry.obj = changed
             return changed
@@ -163,7 +180,7 @@ class Joined:
 
     async def expire(self, bound: Bound[M], key: Key, deadline: int | None) -> None:
         entry = await self._see(bound, key)
-        if _live(entry) is None:
+        if self._answer(entry) is None:
             raise not_found(bound, key)
         entry.deadline = deadline
 
@@ -185,6 +202,12 @@ class Joined:
             self._remember(bound, key, row if isinstance(row, Row) else None)
         return entry
 
+    @staticmethod
+    def _answer(entry: Entry[M]) -> M | None:
+        """Answer the object of a key that was asked for, which is checked even if an unchecked range had read it."""
+        entry.checked = True
+        return _live(entry)
+
     def _remember(self, bound: Bound[M], key: Key, row: Row | None) -> None:
         """Take down what was read by key. Another call may have been faster: then only versions are compared."""
         entry = self.entry(bound, key)
@@ -197,9 +220,8 @@ class Joined:
 
     def _remember_ranged(self, bound: Bound[M], row: Row, checked: bool) -> None:
         """Take down what was read by a range; a row that was read by key before stays checked by itself."""
-        fresh = (bound.table, row.key) not in self.entries
         entry = self.entry(bound, row.key)
-        if fresh:
+        if not entry.known and not entry.was_read:
             entry.covered = entry.checked = checked
         if entry.intent is Intent.KEEP or entry.was_read:
             entry.witness(row.version)
@@ -230,8 +252,7 @@ def _live(entry: Entry[M]) -> M | None:
 
 
 async def _read_slice(bound: Bound[Any], slice: Slice) -> list[Row]:
-    await bound.prepared()
-    until = bound.until()
+    until = await bound.prepared()
     rows: list[Row] = []
     limit = slice.limit
     while True:
@@ -240,3 +261,4 @@ async def _read_slice(bound: Bound[Any], slice: Slice) -> list[Row]:
         if page.resume is None or (limit is not None and len(rows) >= limit):
             return rows
         slice = slice._replace(after=page.resume, limit=None if limit is None else limit - len(rows))
+        await bound.breathe(until)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -14,6 +14,14 @@ from kvmodel.errors import SchemaError
 _TABLE_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _OWN_TABLES: Final = "_kvmodel"
 _OF_TABLES: Final = ("schema", "expires_in", "layout", "store_options")
+
+OptionCheck = Callable[[object], str | None]
+"""Says what is wrong with the value of an option, ``None`` if nothing is."""
+
+
+def check_flag(value: object) -> str | None:
+    """Check an option that is on or off."""
+    return None if type(value) is bool else "is True or False"
 
 
 @attrs.frozen(kw_only=True)
@@ -28,18 +36,27 @@ class Options:
     expires_in: timedelta | None = None
     layout: Literal["record", "plain"] = "record"
     store_options: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+    own: Mapping[str, object] = attrs.field(factory=dict)
 
 
-_KNOWN: Final = tuple(attribute.name for attribute in attrs.fields(Options))
+_KNOWN: Final = tuple(attribute.name for attribute in attrs.fields(Options) if attribute.name != "own")
 
 
-def read_options(model: str, given: Mapping[str, Any], *, extends_concrete: bool) -> Options:
-    """Check the options of a class line."""
+def read_options(
+    model: str, given: Mapping[str, Any], *, extends_concrete: bool, own: Mapping[str, OptionCheck]
+) -> Options:
+    """Check the options of a class line. ``own`` are those that only this kind of model has."""
+    known = (*_KNOWN, *own)
     for option in given:
-        if option not in _KNOWN:
-            raise SchemaError(f"{model}: unknown option {option!r} in the class line, known are: {', '.join(_KNOWN)}")
-    options = Options(**given)
-    for problem in _problems(options, given, extends_concrete=extends_concrete):
+        if option not in known:
+            raise SchemaError(f"{model}: unknown option {option!r} in the class line, known are: {', '.join(known)}")
+    options = Options(
+        **{option: value for option, value in given.items() if option not in own},
+        own={option: value for option, value in given.items() if option in own},
+    )
+    problems = [f"{option}= {problem}" for option, value in options.own.items() if (problem := own[option](value))]
+    problems += _problems(options, given, extends_concrete=extends_concrete)
+    for problem in problems:
         raise SchemaError(f"{model}: {problem}", table=None if options.table is None else str(options.table))
     return options
 
@@ -54,7 +71,7 @@ def _problems(options: Options, given: Mapping[str, Any], *, extends_concrete: b
         return ["a subclass of a model with a table needs its own: add table= to the class line, or abstract=True"]
     return [
         f"{option}= belongs to a model with a table: add table=, or move it to the subclass"
-        for option in _OF_TABLES
+        for option in (*_OF_TABLES, *options.own)
         if option in given
     ]
 

@@ -46,8 +46,10 @@ def split_url(url: str | None) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise ValidationError(f"this URL can't be read: {error}") from None
+    except ValueError:  # Its words may hold what was taken for a port, and is a piece of a password.
+        raise ValidationError(
+            "this URL can't be read: percent-encode what is special in its user name, password and host"
+        ) from None
     if not parts.scheme or "://" not in url:
         raise ValidationError(f"this URL names no store: begin with a scheme. Those with a driver: {_schemes()}")
     return parts

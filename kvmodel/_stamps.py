@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 __all__ = ["STAMP_BYTES", "new_stamp"]
 
 STAMP_BYTES = 12
-_COUNTED = 1 << 32
+_ALL = 1 << 8 * STAMP_BYTES
 
 
-def _stamps() -> Iterator[bytes]:
-    """Yield stamps: eight random bytes, then a counter of four; new random bytes when the counter has run full."""
-    while True:
-        origin = os.urandom(8)
-        for count in range(_COUNTED):
-            yield origin + count.to_bytes(4, "big")
+def _stamps() -> Callable[[], bytes]:
+    """Answer what gives stamps: a number, random at first, that is counted up.
+
+    Threads draw from it at once, each with a database of its own: a generator would refuse that now and then.
+    """
+    origin, count = int.from_bytes(os.urandom(STAMP_BYTES), "big"), itertools.count().__next__
+    return lambda: ((origin + count()) % _ALL).to_bytes(STAMP_BYTES, "big")
 
 
 class _Source:
@@ -28,7 +30,7 @@ class _Source:
             os.register_at_fork(after_in_child=self.reseed)
 
     def reseed(self) -> None:
-        self.next: Callable[[], bytes] = _stamps().__next__
+        self.next = _stamps()
 
 
 _source = _Source()

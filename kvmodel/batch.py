@@ -9,7 +9,6 @@ from kvmodel._bulk import send, settle_all
 from kvmodel._deadlines import KEEP
 from kvmodel._direct import expectation_of, new_deadline, not_loaded
 from kvmodel._stamps import new_stamp
-from kvmodel._state import get_state
 from kvmodel.drivers.base import ABSENT, ANYTHING, Delete, Put, Table
 from kvmodel.drivers.base import Status as Ended
 from kvmodel.errors import BatchError, Closed, ValidationError
@@ -41,7 +40,7 @@ class Batch:
         """Write new objects whose keys have to be free."""
         for obj in objs:
             bound, key = self._of(obj)
-            deadline = new_deadline(bound, obj, KEEP if get_state(obj) is None else bound.default_deadline())
+            deadline = bound.default_deadline()
             self._take(bound, obj, Put(bound.table, key, bound.schema.dump(obj), new_stamp(), deadline, ABSENT))
 
     def put(self, *objs: Model, force: bool = False) -> None:
@@ -49,7 +48,7 @@ class Batch:
         for obj in objs:
             bound, key = self._of(obj)
             expect = ANYTHING if force else expectation_of(bound, obj, key)
-            deadline = new_deadline(bound, obj, KEEP)
+            deadline = new_deadline(bound, obj, KEEP, expect)
             self._take(bound, obj, Put(bound.table, key, bound.schema.dump(obj), new_stamp(), deadline, expect))
 
     def delete(self, *objs: Model, force: bool = False) -> None:

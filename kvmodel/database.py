@@ -83,8 +83,10 @@ class Connection:
     async def close(self) -> None:
         if self._closed is None:
             self._closed = "this database is closed: connect again"
-            await self._tasks.close()
-            await self.driver.close()
+            try:
+                await self._tasks.close()
+            finally:
+                await self.driver.close()
 
 
 class Database:
@@ -166,7 +168,7 @@ class Database:
         """
         self._connection.check_usable()
         for schema in _with_companions(map(schema_of, models)):
-            await self._bound(schema).prepare()
+            await self._bound(schema).prepare(self._connection.until())
 
     def _bound(self, schema: Schema) -> Bound[Any]:
         bound = self._tables.get(schema)
@@ -207,6 +209,8 @@ class Database:
                 async with unit:
                     result = await function(unit)
             except Conflict as error:
+                if not unit._may_run_again:
+                    raise
                 if isinstance(error, AlreadyExists) and not unit._read_as_absent(error.keys):
                     raise
                 if time.monotonic() >= until and attempt >= _ATTEMPTS:
@@ -331,19 +335,15 @@ def parse_namespace(text: str) -> tuple[str, ...]:
 
 
 def _namespace_option(value: object) -> tuple[str, ...]:
-    return value if isinstance(value, tuple) else parse_namespace(value)  # type: ignore[arg-type]
-
-
-def _parse_prepare(text: str) -> str:
-    if text not in ("auto", "never"):
-        raise ValueError(f"prepare is auto or never, not {text!r}")
-    return text
+    """A namespace as it came from a URL, in parts, or by keyword."""
+    names = value if isinstance(value, tuple) else (value,)
+    return tuple(name for part in names for name in parse_namespace(part))
 
 
 _COMMON: dict[str, Callable[[str], object]] = {
     "timeout": float,
     "namespace": parse_namespace,
-    "prepare": _parse_prepare,
+    "prepare": str,
     "token_key": bytes.fromhex,
     "clock": lambda text: _refuse_text("clock"),
 }
@@ -357,6 +357,8 @@ def _checked(common: dict[str, object]) -> dict[str, Any]:
     """The options of every store, checked as far as their types go."""
     if "timeout" in common:
         common["timeout"] = check_timeout(common["timeout"])
+    if common.get("prepare", "auto") not in ("auto", "never"):
+        raise ValidationError(f"prepare is auto or never, not {common['prepare']!r}", field="prepare")
     if not callable(common.get("clock", _wall_clock)):
         raise ValidationError("clock takes a callable that answers microseconds since the epoch", field="clock")
     return common

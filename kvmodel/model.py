@@ -27,8 +27,9 @@ from kvmodel._declare import (
     declared_fields,
     transformer,
 )
-from kvmodel._options import Options, read_options
+from kvmodel._options import OptionCheck, Options, read_options
 from kvmodel._state import Stateful, decode_version, expires_at, get_state, set_state, version
+from kvmodel.drivers.facets import TreeStore
 from kvmodel.errors import SchemaError
 from kvmodel.fields.resolve import Scope
 from kvmodel.fields.select import Selector
@@ -43,7 +44,6 @@ __all__ = [
     "declared_models",
     "decode_version",
     "expires_at",
-    "register_repository",
     "replace",
     "version",
 ]
@@ -63,12 +63,6 @@ else:
     Ks = TypeVarTuple("Ks")
 
 _models: weakref.WeakSet[type] = weakref.WeakSet()
-_repository_factory: list[Callable[[Any], Any]] = []
-
-
-def register_repository(factory: Callable[[Any], Any]) -> None:
-    """Say how the repository of a model is made. The module of repositories calls this when it is imported."""
-    _repository_factory[:] = [factory]
 
 
 def declared_models() -> Iterator[type[Model]]:
@@ -117,9 +111,8 @@ class ModelType(type):
 
 def _make_repository(cls: Any) -> Any:
     schema_of(cls)
-    if not _repository_factory:
-        import_module("kvmodel.repository")  # a higher layer, which registers itself: a module of models needs none
-    type.__setattr__(cls, "_kv_repository", _repository_factory[0](cls))
+    module, _, name = cls._kv_asked_by.partition(":")  # a higher layer: a module of models does without it
+    type.__setattr__(cls, "_kv_repository", getattr(import_module(module), name)(cls))
     return cls._kv_repository
 
 
@@ -128,7 +121,7 @@ def _declare(
 ) -> Any:
     """Make the class of one class statement."""
     extends_concrete = any("_kv_build" in cls.__dict__ for base in bases for cls in base.__mro__)
-    options = read_options(name, given, extends_concrete=extends_concrete)
+    options = read_options(name, given, extends_concrete=extends_concrete, own=_own_options(bases))
     for taken in ("__init__", "__slots__", "__attrs_init__"):
         if taken in namespace:
             raise SchemaError(f"{name}: a model gets its {taken} from its fields: use __attrs_post_init__ instead")
@@ -148,6 +141,11 @@ def _declare(
     if all(one.codec is not None for one in own.values()):
         selector.scope.frame = None
     return cls if options.table is None else _make_concrete(cls, options, options.table, functions)
+
+
+def _own_options(bases: tuple[type, ...]) -> dict[str, OptionCheck]:
+    """Answer the options that the class line takes because of what kind of model this is."""
+    return {name: check for base in reversed(bases) for name, check in getattr(base, "_kv_options", {}).items()}
 
 
 def _named_keys(namespace: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -172,6 +170,7 @@ def _make_concrete(cls: Any, options: Options, table: str, steps: Mapping[int, A
     """Make a model with a table: an attrs class with slots, that knows how to compile its schema."""
     declared = _inherited_fields(cls)
     check_fields(table, cls.__name__, options, declared)
+    cls._kv_check(cls.__name__, table, declared)
     model = _make_attrs(cls, options, table, declared)
     named = next((base.__dict__["_kv_named"] for base in cls.__mro__ if base.__dict__.get("_kv_named")), None)
 
@@ -181,7 +180,7 @@ def _make_concrete(cls: Any, options: Options, table: str, steps: Mapping[int, A
         with lock:
             if model._kv_schema is None:
                 finish()
-                model._kv_schema = build_schema(model, options, declared, steps)
+                model._kv_schema = model._kv_refine(build_schema(model, options, declared, steps))
         schema: Schema = model._kv_schema
         return schema
 
@@ -246,6 +245,21 @@ class Model(Stateful, Generic[*Ks], metaclass=ModelType):
     """
 
     __slots__ = ()
+
+    # What a kind of model changes: who asks for its records, what more its class lines say (and what may be wrong with
+    # it), and which facet of a driver keeps its records where a driver has it.
+    _kv_asked_by: ClassVar[str] = "kvmodel.repository:Repository"
+    _kv_options: ClassVar[Mapping[str, OptionCheck]] = {}
+    _kv_facet: ClassVar[type[TreeStore] | None] = None
+
+    @staticmethod
+    def _kv_check(model: str, table: str, declared: Mapping[str, Declared]) -> None:
+        """Raise ``SchemaError`` where a kind of model can't do with the fields of a class."""
+
+    @staticmethod
+    def _kv_refine(schema: Schema) -> Schema:
+        """Answer a class's schema as a kind of model wants it, with the tables that go along with its own."""
+        return schema
 
     if TYPE_CHECKING:
         __attrs_attrs__: ClassVar[tuple[attrs.Attribute[Any], ...]]

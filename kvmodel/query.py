@@ -142,7 +142,7 @@ class Range(Generic[M]):
         """Answer the first record, or ``None``. Costs one key."""
         if self._slice.limit == 0:
             return None
-        found = await self._with(limit=1)._list()
+        found = await self._like(self._slice._replace(limit=1), checked=self._checked)._list()
         return found[0] if found else None
 
     async def count(self) -> int:
@@ -199,11 +199,9 @@ class Range(Generic[M]):
         if self._slice.limit is not None:
             raise ValidationError("the size of its pages limits a paged range: leave limit= out")
         tokens = bound.connection.tokens
-        start, stop = bound.order.bounds(self._slice)
-        digest = query_digest(start, stop, self._slice.reverse)
+        digest = query_digest(*self._identity(bound))
         after = None if token is None else _position(bound, tokens.read(digest, token), self._slice)
-        slice = self._slice._replace(limit=size + 1, after=after)
-        found = await self._repository._direct.scan(bound, slice)
+        found = await self._behind(bound, after, size + 1)
         if len(found) <= size:
             return Page(found, None)
         items = found[:size]
@@ -212,7 +210,7 @@ class Range(Generic[M]):
 
     def unchecked(self) -> Range[M]:
         """Answer the same range, not protected in a unit of work: its rows may change and newcomers may appear."""
-        return Range(self._repository, self._slice, checked=False, allow_costly=self._allow_costly)
+        return self._like(self._slice, checked=False)
 
     def explain(self) -> Plan:
         """Say what will be sent and what it costs. Sends nothing."""
@@ -222,13 +220,24 @@ class Range(Generic[M]):
         if unit is not None:
             step += ", with this unit's own changes" + (", checked again at commit" if self._checked else ", unchecked")
         limit = self._slice.limit
-        return Plan(capabilities.store, (step,), 1 if limit is not None and limit <= _LARGEST_PAGE else None, limit)
+        if limit == 0:
+            return Plan(capabilities.store, (), 0, 0)
+        return Plan(capabilities.store, (step,), 1 if limit is not None and limit <= _FIRST_PAGE else None, limit)
 
     # --- inside ---
 
-    def _with(self, limit: int) -> Range[M]:
-        slice = self._slice._replace(limit=limit)
-        return Range(self._repository, slice, checked=self._checked, allow_costly=self._allow_costly)
+    def _identity(self, bound: Bound[M]) -> tuple[object, ...]:
+        """What makes this query the one that its page tokens belong to."""
+        table = bound.table
+        return (table.namespace, table.key, *bound.order.bounds(self._slice), self._slice.reverse)
+
+    async def _behind(self, bound: Bound[M], after: Key | None, limit: int) -> list[M]:
+        """Answer the first records behind a key, in the direction of reading."""
+        return await self._repository._direct.scan(bound, self._slice._replace(limit=limit, after=after))
+
+    def _like(self, slice: Slice, *, checked: bool) -> Range[M]:
+        """Answer a range of this kind over another slice."""
+        return Range(self._repository, slice, checked=checked, allow_costly=self._allow_costly)
 
     def _where(self) -> tuple[Bound[M], UnitOfWork | None]:
         bound, unit = self._repository._where()
@@ -358,6 +367,17 @@ def _check_starts(schema: Schema, position: int, begins: str | bytes) -> None:
             table=schema.name,
             field=field.name,
         )
+    if isinstance(begins, str) and not _is_text(begins):
+        raise ValidationError("no key begins with a lone surrogate: none is ever stored", table=schema.name)
+
+
+def _is_text(text: str) -> bool:
+    """Whether a str is Unicode text, which one with lone surrogates is not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _describe(slice: Slice) -> str:

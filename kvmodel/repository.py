@@ -15,7 +15,7 @@ from kvmodel._state import decode_version, get_state
 from kvmodel.drivers.base import ABSENT, ANYTHING, Expectation, Key, Row, Slice
 from kvmodel.drivers.meter import current_meter
 from kvmodel.errors import NoDatabase, ValidationError
-from kvmodel.model import Ks, M, register_repository
+from kvmodel.model import Ks, M
 from kvmodel.query import Range, check_limit, make_slice, not_in_unit
 from kvmodel.schema import Schema, schema_of
 
@@ -57,25 +57,30 @@ class Repository(Generic[M, *Ks]):
             where: An open database, or a unit of work (for threads and fixtures, which context variables don't cross).
             outside: Leave the unit of work that is in force, if it is one of this database.
         """
+        from kvmodel.database import Database
         from kvmodel.unit_of_work import UnitOfWork
 
         chosen = type(self)(self.model)
-        if isinstance(where, UnitOfWork):
+        if isinstance(where, UnitOfWork) and not outside:
             chosen._unit = where
-        else:
+        elif isinstance(where, Database):
             chosen._database = where
+        else:
+            raise ValidationError("using() takes an open database, or a unit of work to be in", table=self._schema.name)
         chosen._outside = outside
         return chosen
 
     def _where(self) -> tuple[Bound[M], UnitOfWork | None]:
+        """Find the table, and the unit of work to join."""
+        database, unit = self._home()
+        return database._bound(self._schema), unit
+
+    def _home(self) -> tuple[Database, UnitOfWork | None]:
         """Find the database, and the unit of work to join."""
-        if self._unit is not None:
-            return self._unit.database._bound(self._schema), self._unit
-        unit = None if self._outside else current_unit()
+        unit = self._unit or (None if self._outside else current_unit())
         own = self._database or open_databases.bound(self._schema)
         if own is None:
-            database = open_databases.only() if unit is None else unit.database
-            return database._bound(self._schema), unit
+            return (open_databases.only() if unit is None else unit.database), unit
         if unit is not None and unit.database._connection is not own._connection:
             if self._database is None:
                 raise NoDatabase(
@@ -84,7 +89,7 @@ class Repository(Generic[M, *Ks]):
                     table=self._schema.name,
                 )
             unit = None
-        return own._bound(self._schema), unit
+        return own, unit
 
     def forget(self) -> None:
         """A database was opened or closed: find out anew which one is meant."""
@@ -168,7 +173,8 @@ class Repository(Generic[M, *Ks]):
             NotFound: The record is gone.
         """
         bound, unit = self._where()
-        await self._session(unit).refresh(bound, obj, self._key_of(obj))
+        key, state = self._key_of(obj), get_state(obj)
+        await self._session(unit).refresh(bound, obj, key if state is None else state.key)
 
     # --- writing ---
 
@@ -262,7 +268,7 @@ class Repository(Generic[M, *Ks]):
             obj = key[0]
             of = self._key_of(obj)
             expect = self._expect(bound, obj, of, force=force, if_version=None)
-            if expect is ANYTHING and not force:
+            if expect is ANYTHING and not force and not (unit and unit._joined.holds(bound, of, obj)):
                 raise not_loaded(bound, of)
             return await session.delete(bound, obj, of, expect)
         return await session.delete_key(bound, bound.make_key(*key))
@@ -383,5 +389,3 @@ class Repository(Generic[M, *Ks]):
             return decode_version(if_version)
         return ANYTHING if force else expectation_of(bound, obj, key)
 
-
-register_repository(Repository)

@@ -16,6 +16,7 @@ import attrs
 from kvmodel._generate import generate_dump, generate_key_of, generate_load, generate_make
 from kvmodel._state import get_state, set_state
 from kvmodel.drivers.base import Key, KeyField, KeyPart, Row, Table, ValueField, Values
+from kvmodel.drivers.facets import TreeStore
 from kvmodel.errors import DecodingError, KvModelError, SchemaError, ValidationError
 from kvmodel.fields.base import Mismatch
 from kvmodel.fields.keys import KeyCodec
@@ -64,6 +65,9 @@ class Schema:
         number: The schema number: records of older ones are upgraded when they are loaded.
         partition, clustering, values: The fields as the waist sees them.
         whole_value: With the plain layout: the field that alone is the value, if one is.
+        own_options: What the class line says in words that only this kind of model has.
+        facet: What keeps the records, where a driver has it.
+        companions: The schemas of tables that go along with this one, and are prepared and purged with it.
         make_key: From a user's arguments to a key; ``ValidationError`` for wrong ones.
         make_partition: The same for the partition fields alone.
         key_of: From an object to its key.
@@ -85,6 +89,9 @@ class Schema:
     whole_value: str | None = None
     expires_in: timedelta | None = None
     store_options: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+    own_options: Mapping[str, object] = attrs.field(factory=dict)
+    facet: type[TreeStore] | None = None
+    companions: tuple[Schema, ...] = ()
 
     partition: tuple[KeyField, ...] = attrs.field(init=False)
     clustering: tuple[KeyField, ...] = attrs.field(init=False)

@@ -12,7 +12,7 @@ read, so that changes inside lists and nested objects count.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from kvmodel._direct import expectation_of
 from kvmodel._joined import Joined
 from kvmodel._stamps import new_stamp
 from kvmodel._state import get_state
-from kvmodel.drivers.base import ABSENT, ANYTHING, Key, Mutation
+from kvmodel.drivers.base import ABSENT, ANYTHING, CheckRange, Key, Mutation
 from kvmodel.errors import Closed, OutcomeUnknown, TooLarge, Unsupported
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = ["UnitOfWork"]
 class _Stage(enum.Enum):
     NEW = "was not begun"
     OPEN = "is open"
+    COMMITTING = "is being committed"
     COMMITTED = "was committed"
     ROLLED_BACK = "was rolled back"
     FAILED = "failed to commit"
@@ -56,6 +57,8 @@ class UnitOfWork:
         self._stage = _Stage.NEW
         self._joined = Joined(self._check_open)
         self._outer: UnitOfWork | None = None
+        self._is_block = False
+        self._after: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         return f"<UnitOfWork that {self._stage.value}, {len(self._joined.entries)} records>"
@@ -77,20 +80,20 @@ class UnitOfWork:
         return self
 
     async def __aenter__(self) -> UnitOfWork:
-        return await self.begin()
+        await self.begin()
+        self._is_block = True
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._stage is not _Stage.OPEN:
-            self._leave()
-        elif kind is None:
-            try:
+        try:
+            if self._stage is _Stage.OPEN and kind is None:
                 await self.commit()
-            finally:
-                self._end(_Stage.FAILED)
-        else:
-            self._end(_Stage.ROLLED_BACK)
+        finally:
+            if self._stage is _Stage.OPEN:
+                self._stage = _Stage.FAILED if kind is None else _Stage.ROLLED_BACK
+            self._leave()
 
     async def commit(self) -> None:
         """Write everything that changed, at once, if everything that was read is still so.
@@ -105,12 +108,15 @@ class UnitOfWork:
         self._check_open()
         if self._joined.pending:
             raise Unsupported("a call of this unit of work is still under way: await all of them before commit()")
+        self._stage = _Stage.COMMITTING  # What comes now would be left out of it, and is refused.
         try:
             await self._write()
         except BaseException:
             self._end(_Stage.FAILED)
             raise
         self._end(_Stage.COMMITTED)
+        for call in self._after:
+            call()
 
     async def rollback(self) -> None:
         """Forget everything. The store was never touched; objects keep their values."""
@@ -123,12 +129,12 @@ class UnitOfWork:
         if not writes and not (self._verify and (changes or self._joined.ranges)):
             return
         connection = self.database._connection
+        until = connection.until()
         mutations: list[Mutation] = [change.mutation for change in changes]
         mutations += self._joined.ranges
-        self._check_size(writes, len(mutations))
+        self._check_size(writes, sum(map(_relies_on_something, mutations)))
         for bound in dict.fromkeys(change.entry.bound for change in changes):
             await bound.prepared()
-        until = connection.until()
         try:
             outcomes = await connection.driver.write(mutations, atomic=True, now=connection.now(), until=until)
         except (OutcomeUnknown, _aio.CancelledError):
@@ -154,17 +160,24 @@ class UnitOfWork:
                 )
 
     def _end(self, stage: _Stage) -> None:
-        if self._stage is _Stage.OPEN:
-            self._stage = stage
-        self._leave()
+        """End this unit. What still comes inside its block is refused: it is not to be committed by itself."""
+        self._stage = stage
+        if not self._is_block:
+            self._leave()
 
     def _leave(self) -> None:
-        """Give the calls of this task back to the unit around this one, if there is one that is still open."""
-        if unit_variable.get() is self:
-            outer = self._outer
-            while outer is not None and outer._stage is not _Stage.OPEN:
-                outer = outer._outer
-            unit_variable.set(outer)
+        """Give the calls of this task back to the unit around this one, wherever that was begun.
+
+        A unit that another task has ended meanwhile stays in force here: the calls of this task are refused.
+        """
+        inner = unit_variable.get()
+        if inner is self:
+            unit_variable.set(self._outer)
+            return
+        while inner is not None and inner._outer is not self:
+            inner = inner._outer
+        if inner is not None:
+            inner._outer = self._outer
 
     def _check_open(self) -> None:
         if self._stage is not _Stage.OPEN:
@@ -173,6 +186,15 @@ class UnitOfWork:
                 "comes after a unit belongs outside of its block"
             )
         self.database._connection.check_usable()
+
+    def _after_commit(self, call: Callable[[], None]) -> None:
+        """Have something called once this unit is committed: it must not raise."""
+        self._after.append(call)
+
+    @property
+    def _may_run_again(self) -> bool:
+        """Whether nothing of this unit was written."""
+        return self._stage is not _Stage.COMMITTED
 
     def _read_as_absent(self, keys: Iterable[tuple[str, tuple[object, ...]]]) -> bool:
         """Whether this unit had read one of these keys as absent, so that another attempt will see it taken."""
@@ -221,4 +243,8 @@ def _lose(changes: list[Change]) -> None:
     """Nobody knows what became of these."""
     for change in changes:
         if change.writes:
-            change.entry.lose()
+            change.entry.lose(change.mutation)
+
+
+def _relies_on_something(mutation: Mutation) -> bool:
+    return isinstance(mutation, CheckRange) or mutation.expect is not ANYTHING

@@ -21,7 +21,13 @@ PACKAGE = Path(kv.__file__).parent
 # From the lowest to the highest. A module may import those of its own layer and of the layers below.
 LAYERS = [
     ["kvmodel.errors"],
-    ["kvmodel.drivers", "kvmodel.drivers.base", "kvmodel.drivers.meter", "kvmodel.drivers.refusals"],
+    [
+        "kvmodel.drivers",
+        "kvmodel.drivers.base",
+        "kvmodel.drivers.facets",
+        "kvmodel.drivers.meter",
+        "kvmodel.drivers.refusals",
+    ],
     ["kvmodel.drivers.formats", "kvmodel.drivers.formats.*"],
     ["kvmodel.drivers.*"],
     [
@@ -52,7 +58,7 @@ LAYERS = [
         "kvmodel.unit_of_work",
     ],
     ["kvmodel.database"],
-    ["kvmodel.queue", "kvmodel.tree"],
+    ["kvmodel._tree*", "kvmodel.queue", "kvmodel.tree"],
     ["kvmodel"],
     ["kvmodel.testing", "kvmodel.testing.*"],
 ]

@@ -169,7 +169,6 @@ def _find_ring(edges: _Edges) -> list[int] | None:
 
 def _in_words(ring: Sequence[int], edges: _Edges) -> str:
     steps = [
-        f"{first} {edges[first][second]} {second}"
-        for first, second in zip(ring, [*ring[1:], ring[0]], strict=True)
+        f"{first} {edges[first][second]} {second}" for first, second in zip(ring, [*ring[1:], ring[0]], strict=True)
     ]
     return "no order explains this: " + "; ".join(steps)

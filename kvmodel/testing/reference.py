@@ -115,7 +115,7 @@ class Reference:
     def __init__(self, now: Any) -> None:
         self.now = now
         self._stored: dict[ThingKey, State] = {}
-        self._states = 0
+        self._states: list[State] = []
 
     def live(self, key: ThingKey) -> State | None:
         """Answer the state of a record, if it is there and has not expired."""
@@ -129,9 +129,13 @@ class Reference:
 
     def put(self, key: ThingKey, content: Content, deadline: int | None) -> State:
         """Give a record a new state."""
-        self._states += 1
-        state = self._stored[key] = State(self._states, content, deadline)
+        state = self._stored[key] = State(len(self._states), content, deadline)
+        self._states.append(state)
         return state
+
+    def state(self, number: int) -> State:
+        """Answer a state that was, or is."""
+        return self._states[number]
 
     def delete(self, key: ThingKey) -> None:
         """Remove a record."""

@@ -18,7 +18,7 @@ def test_random_programs(kv_url: str) -> None:
 
     from kvmodel.testing.machine import make_machine
 
-    examples = settings().max_examples if settings().max_examples > 100 else 25
+    examples = settings().max_examples if settings().max_examples > 100 else 40
 
     async def open_database(clock: VirtualClock) -> kv.Database:
         return await kv.connect(kv_url, namespace=f"test-{secrets.token_hex(6)}", clock=clock)
@@ -27,7 +27,7 @@ def test_random_programs(kv_url: str) -> None:
         make_machine(open_database),
         settings=settings(
             max_examples=examples,
-            stateful_step_count=40,
+            stateful_step_count=20,
             deadline=None,
             phases=[Phase.generate, Phase.shrink],
         ),
