@@ -74,13 +74,13 @@ class Bound(Generic[M]):
 
     # --- getting ready ---
 
-    async def prepared(self) -> float:
+    async def prepared(self, until: float | None = None) -> float:
         """Make the table ready in the store, once. Raises ``Closed`` where the connection can't be used here.
 
-        Answers when the operation that begins with this has to be over.
+        Answers when the operation has to be over: by ``until``, where this is a part of a longer one.
         """
         self.connection.check_usable()
-        until = self.until()
+        until = self.until() if until is None else until
         if not self.ready:
             if self.connection.prepares:
                 await self.prepare(until)
@@ -104,12 +104,8 @@ class Bound(Generic[M]):
     # --- reading ---
 
     async def read(self, key: Key, *, values: bool = True, until: float | None = None) -> Row | Absent:
-        """Read one record; concurrent calls travel together where the store takes several keys at once.
-
-        ``until`` is given where this is a part of a longer operation.
-        """
-        begun = await self.prepared()
-        until = begun if until is None else until
+        """Read one record; concurrent calls travel together where the store takes several keys at once."""
+        until = await self.prepared(until)
         if self.driver.capabilities.max_read_batch > 1 and not self.in_place and values:
             return await self.connection.batcher.read(self, key, until)
         rows = await self.driver.read(self.table, [key], values=values, now=self.now(), until=until)

@@ -11,7 +11,7 @@ from kvmodel._deadlines import KEEP
 from kvmodel._direct import expectation_of, lose, new_deadline
 from kvmodel._stamps import new_stamp
 from kvmodel._state import State, Status, get_state, set_state
-from kvmodel.drivers.base import ANYTHING, Delete, Mutation, Outcome, Put
+from kvmodel.drivers.base import ANYTHING, Delete, Key, Outcome, Put
 from kvmodel.drivers.base import Status as Ended
 from kvmodel.errors import BatchError, Conflict, KvModelError, OutcomeUnknown, StoreError, TooLarge, ValidationError
 
@@ -196,7 +196,7 @@ class Bulk(Generic[M]):
         error.__cause__ = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
         return error
 
-    async def remove(self, deletes: Sequence[Mutation], *, done: int) -> int:
+    async def remove(self, deletes: Sequence[Delete], *, done: int) -> int:
         """Remove records by key, and answer how many. Raises ``BatchError``."""
         bound = self._bound
         size = batch_size(bound)
@@ -211,7 +211,7 @@ class Bulk(Generic[M]):
                     "some records were not removed: look at .outcomes, then run the same deletion again",
                     outcomes=outcomes,
                     done=done + gone,
-                    remaining=[d.key for d in deletes[start:] if isinstance(d, Delete)],
+                    remaining=_undone(deletes[start:], outcomes),
                     table=bound.table.name,
                     store=bound.driver.address,
                 )
@@ -272,6 +272,13 @@ class _AsyncSource(Generic[M]):
             yield obj
         async for obj in self._rest:
             yield obj
+
+
+def _undone(deletes: Sequence[Delete], outcomes: Sequence[Outcome]) -> list[Key]:
+    """The keys that are left: those that failed, and those that were not sent."""
+    ended = zip(deletes, outcomes, strict=False)
+    failed = [delete.key for delete, outcome in ended if outcome.status is not Ended.WRITTEN]
+    return failed + [delete.key for delete in deletes[len(outcomes) :]]
 
 
 def _share_keys(one: _Encoded[M], other: _Encoded[M]) -> bool:

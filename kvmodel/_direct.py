@@ -51,9 +51,9 @@ class Direct:
         """Write an object, and make it loaded at its new version."""
         values = bound.schema.dump(obj)
         expires_at = new_deadline(bound, obj, deadline, expect)
-        begun = await bound.prepared()
+        until = await bound.prepared(until)
         put = Put(bound.table, key, values, new_stamp(), expires_at, expect)
-        (outcome,) = await self._write(bound, obj, put, begun if until is None else until)
+        (outcome,) = await self._write(bound, obj, put, until)
         raw = state.raw if (state := get_state(obj)) else None
         set_state(obj, State(Status.LOADED, key, outcome.version, expires_at, raw))
 
@@ -125,9 +125,7 @@ class Direct:
             slice = slice._replace(after=page.resume, limit=None if limit is None else limit - len(found))
             await bound.breathe(until)
 
-    async def _write(
-        self, bound: Bound[Any], obj: Model | None, mutation: Put | Delete, until: float
-    ) -> list[Outcome]:
+    async def _write(self, bound: Bound[Any], obj: Model | None, mutation: Put | Delete, until: float) -> list[Outcome]:
         """Send one write. An object whose write may or may not have happened becomes unknown."""
         try:
             return await bound.driver.write([mutation], atomic=True, now=bound.now(), until=until)
@@ -221,4 +219,4 @@ async def pause(attempt: int, until: float) -> bool:
     if remaining <= 0:
         return False
     await _aio.sleep(min(random.uniform(0, min(0.0005 * 2**attempt, 0.05)), remaining))  # noqa: S311 - not a secret
-    return True
+    return time.monotonic() < until

@@ -45,7 +45,8 @@ def split_url(url: str | None) -> SplitResult:
         raise ValidationError(f"a URL is a str, not a {type(url).__name__}")
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        if "," not in parts.netloc:  # Several hosts are for their driver to take apart.
+            _ = parts.port
     except ValueError:  # Its words may hold what was taken for a port, and is a piece of a password.
         raise ValidationError(
             "this URL can't be read: percent-encode what is special in its user name, password and host"

@@ -250,13 +250,20 @@ class Database:
         if bounds:
             return bounds
         known = {bound.table.name: bound for bound in self._tables.values() if bound.ready}
-        for schema in _with_companions(map(schema_of, declared_models())):
+        for schema in _with_companions(_declared_schemas()):
             bound = self._bound(schema)
             if schema.name not in known and schema.layout == "record":
                 with suppress(SchemaError):  # This program has several classes for one table; this is not the one.
                     await bound.prepared()
                     known[schema.name] = bound
         return [bound for bound in known.values() if bound.table.layout == "record"]
+
+
+def _declared_schemas() -> Iterator[Schema]:
+    """Yield the schemas of this program, but for classes that can't be compiled: whoever uses one is told."""
+    for model in declared_models():
+        with suppress(SchemaError):
+            yield schema_of(model)
 
 
 def _with_companions(schemas: Iterable[Schema]) -> Iterator[Schema]:

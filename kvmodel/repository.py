@@ -388,4 +388,3 @@ class Repository(Generic[M, *Ks]):
         if if_version is not None:
             return decode_version(if_version)
         return ANYTHING if force else expectation_of(bound, obj, key)
-

@@ -134,7 +134,7 @@ class UnitOfWork:
         mutations += self._joined.ranges
         self._check_size(writes, sum(map(_relies_on_something, mutations)))
         for bound in dict.fromkeys(change.entry.bound for change in changes):
-            await bound.prepared()
+            await bound.prepared(until)
         try:
             outcomes = await connection.driver.write(mutations, atomic=True, now=connection.now(), until=until)
         except (OutcomeUnknown, _aio.CancelledError):

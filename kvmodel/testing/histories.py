@@ -1,9 +1,9 @@
 """Histories of concurrent transactions, and the judge of whether they could have happened one after the other.
 
-Theory of operation. Every record holds a list of numbers, and a transaction changes a record by appending its own number
-to it. So the list that is left at the end is the order in which the record was written, and every list that was read
-says whom its reader saw: versions need not be asked for. An absent record is an empty list, so that a range over keys
-that are all known beforehand is a read of each of them, and a phantom is a list that should not have been empty.
+Theory of operation. Every record holds a list of numbers, and a transaction changes a record by appending its own
+number to it. So the list that is left at the end is the order in which the record was written, and every list that was
+read says whom its reader saw: versions need not be asked for. An absent record is an empty list, so that a range over
+keys that are all known beforehand is a read of each of them, and a phantom is a list that should not have been empty.
 
 From that follow four kinds of edges between transactions: who wrote a record before whom; who read what somebody wrote;
 who read a record before somebody wrote it; and who had ended before somebody began. If they close a ring, no order of
@@ -14,6 +14,7 @@ What is not known to have committed did, if its number stands anywhere; then it 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import attrs
@@ -131,8 +132,8 @@ def _edges(committed: Sequence[Transaction], final: Mapping[Hashable, Sequence[i
             edges[first].setdefault(second, reason)
 
     for key, numbers in final.items():
-        for first, second in zip(numbers, numbers[1:], strict=False):
-            add(first, second, f"wrote {key!r} before")
+        for before, after in itertools.pairwise(numbers):
+            add(before, after, f"wrote {key!r} before")
     for each in committed:
         for key, seen in each.reads.items():
             numbers = final.get(key, ())

@@ -190,7 +190,7 @@ class Player:
             assert state is None
             return
         assert state is not None
-        content = state.content._replace(count=state.content.count + 1, note=note)
+        content = attrs.evolve(state.content, count=state.content.count + 1, note=note)
         self._written(key, thing, content, state.deadline)
 
     async def expire(self, key: ThingKey, span: timedelta | None) -> None:

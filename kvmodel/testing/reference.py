@@ -1,14 +1,14 @@
 """What a database should do, as plain Python: a dictionary, a clock, and the rules of the design.
 
-:mod:`kvmodel.testing.machine` drives it beside a real database. It is written from the promises alone, so it keeps every
-state that ever was, and does not know how a unit of work does what it does: only what it may show, and when it has to
+:mod:`kvmodel.testing.machine` drives it beside a real database. It is written from the promises alone: it keeps every
+state that ever was, and does not know how a unit of work does what it does, only what it may show, and when it has to
 fail, may fail and must not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -31,7 +31,8 @@ class Thing(kv.Model, table="things"):
 ThingKey: TypeAlias = tuple[str, str, int]
 
 
-class Content(NamedTuple):
+@attrs.frozen
+class Content:
     """The fields outside the key."""
 
     count: int

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import sys
 import threading
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
 import kvmodel as kv
-from tests.mapper.models import Counter, User
+from kvmodel import _registry, _stamps
+from kvmodel._stamps import STAMP_BYTES, new_stamp
+from kvmodel.drivers.base import Table
+from kvmodel.drivers.memory import MemoryDriver
+from tests.mapper.models import Clock, Counter, Session, User
 
 
 async def test_connect_by_await_and_by_block(url: str) -> None:
@@ -299,3 +307,257 @@ async def test_fresh_tables_need_no_preparation(url: str) -> None:
         await db.prepare(User, Counter)
         assert await User.objects.find("red", "ada") is None
         await Counter.objects.create(Counter("a"))
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://user:secret/word@host", "redis://:secret#word@host:1", "redis://user:secret\u2100word@host"]
+)
+async def test_a_url_that_cannot_be_read_does_not_show_its_password(url: str) -> None:
+    """What was taken for a port or a host may be a piece of it."""
+    with pytest.raises(kv.ValidationError, match="percent-encode") as caught:
+        await kv.connect(url)
+
+    assert "secret" not in f"{caught.value} {caught.value.__cause__}"
+    assert "secret" not in repr(kv.connect(url))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prepare": False}, "prepare"),
+        ({"prepare": "perhaps"}, "prepare"),
+        ({"namespace": ""}, "namespace"),
+        ({"namespace": ("",)}, "namespace"),
+        ({"namespace": 5}, "namespace"),
+        ({"clock": 5}, "clock"),
+        ({"clock": "now"}, "keyword"),
+        ({"timeout": None}, "timeout"),
+        ({"token_key": b"short"}, "32"),
+        ({"token_key": "not hex"}, "token_key"),
+    ],
+)
+async def test_a_wrong_keyword_is_refused(options: dict[str, object], words: str) -> None:
+    """As in the URL: before anything is opened, and with the option's name."""
+    with pytest.raises(kv.ValidationError, match=words):
+        await kv.connect("memory://", **options)
+    with pytest.raises(kv.NoDatabase):
+        await Counter.objects.find("a")
+
+
+async def test_a_url_is_text() -> None:
+    """Anything else is refused with its type."""
+    with pytest.raises(kv.ValidationError, match="Path"):
+        await kv.connect(Path("/data"))  # type: ignore[arg-type]
+
+
+async def test_a_namespace_by_keyword_in_parts(url: str) -> None:
+    """A tuple of names is the same as names with slashes."""
+    async with kv.connect(url, namespace=("t1", "deep/er")) as db:
+        assert "t1/deep/er" in repr(db)
+        await Counter.objects.create(Counter("a"))
+        assert await Counter.objects.using(db.namespace("x")).find("a") is None
+
+
+async def test_a_driver_whose_own_module_is_broken_is_not_called_a_missing_extra(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A missing module of kvmodel itself is a bug and shown as it is; a third party's driver names its own remedy."""
+    points = {
+        "ours": EntryPoint("ours", "kvmodel.drivers.nowhere:Driver", "kvmodel.drivers"),
+        "theirs": EntryPoint("theirs", "no_such_package.driver:Driver", "kvmodel.drivers"),
+    }
+    monkeypatch.setattr(_registry, "_points", lambda: points)
+
+    with pytest.raises(ModuleNotFoundError):
+        await kv.connect("ours://")
+    with pytest.raises(kv.Unsupported, match=r"no_such_package\.driver"):
+        await kv.connect("theirs://")
+
+
+async def test_a_store_that_cannot_be_opened_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver is closed again, and no database is open."""
+    closed = []
+
+    async def fail(self: MemoryDriver) -> None:
+        raise kv.Unavailable("not there")
+
+    async def close(self: MemoryDriver) -> None:
+        closed.append(self)
+
+    monkeypatch.setattr(MemoryDriver, "open", fail)
+    monkeypatch.setattr(MemoryDriver, "close", close)
+    with pytest.raises(kv.Unavailable):
+        async with kv.connect("memory://"):
+            pass
+
+    assert len(closed) == 1
+    with pytest.raises(kv.NoDatabase):
+        await Counter.objects.find("a")
+
+
+async def test_using_takes_a_database_or_a_unit() -> None:
+    """None, left over from a start that failed, must not fall back to whatever is open."""
+    async with kv.connect("memory://") as db:
+        unit = await db.unit_of_work().begin()
+        for where in (None, "memory://", db._connection):
+            with pytest.raises(kv.ValidationError, match="using"):
+                Counter.objects.using(where)  # type: ignore[arg-type]
+        with pytest.raises(kv.ValidationError, match="using"):
+            Counter.objects.using(unit, outside=True)
+        await unit.rollback()
+
+
+async def test_reads_follow_the_open_databases(url: str) -> None:
+    """What get remembers of where it read is forgotten when a database is opened, closed or bound."""
+
+    class Item(kv.Model, table="items"):
+        name: str = kv.partition_key()
+        value: int = 0
+
+    async with kv.connect("memory://") as one:
+        await Item.objects.create(Item("a", 1))
+        for _ in range(2):
+            assert (await Item.objects.get("a")).value == 1
+        async with kv.connect(url) as two:
+            with pytest.raises(kv.NoDatabase):
+                await Item.objects.get("a")
+            await Item.objects.using(two).create(Item("a", 2))
+            two.bind(Item)
+            for _ in range(2):
+                assert (await Item.objects.get("a")).value == 2
+            one.bind(Item)
+            assert (await Item.objects.get("a")).value == 1
+        assert (await Item.objects.get("a")).value == 1
+    with pytest.raises(kv.Closed):
+        await Item.objects.get("a")
+
+
+async def test_reads_that_are_near_are_still_judged(db: kv.Database, clock: Clock) -> None:
+    """The short way of get knows absence, expiry, budgets, units, bounds of keys and other loops all the same."""
+    await Session.objects.create(Session("t"))
+    assert (await Session.objects.get("t")).token == "t"
+    objects = Session.objects
+
+    for _ in range(2):
+        with pytest.raises(kv.NotFound):
+            await objects.get("x")
+        with pytest.raises(kv.ValidationError):
+            await objects.get(1)
+    with kv.budget() as spent:
+        await objects.get("t")
+    assert (spent.round_trips, spent.keys) == (1, 1)
+    async with db.unit_of_work():
+        assert await objects.get("t") is await objects.get("t")
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(_get(objects, "t"))
+        except kv.KvModelError as error:
+            errors.append(error)
+
+    await asyncio.to_thread(run)
+    assert isinstance(errors[0], kv.Closed)
+    clock.advance(3600)
+    with pytest.raises(kv.NotFound):
+        await objects.get("t")
+
+
+async def _get(objects: Any, key: str) -> object:
+    return await objects.get(key)
+
+
+async def test_prepare_compares_even_after_first_use(tmp_path: Path) -> None:
+    """With prepare=never a use does not count as the comparison."""
+
+    class Before(kv.Model, table="things"):
+        name: str = kv.partition_key()
+
+    class After(kv.Model, table="things"):
+        name: int = kv.partition_key()
+
+    url = f"lmdb://{tmp_path}/data"
+    async with kv.connect(url):
+        await Before.objects.create(Before("a"))
+    async with kv.connect(url, prepare="never") as db:
+        assert await After.objects.find(1) is None
+        with pytest.raises(kv.SchemaError):
+            await db.prepare(After)
+
+
+async def test_tables_are_made_ready_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls come first at once, for each namespace of its own."""
+    prepared: list[tuple[str, ...]] = []
+    prepare = MemoryDriver.prepare
+
+    async def counting(self: MemoryDriver, table: Table, *, now: int, until: float) -> None:
+        prepared.append(table.namespace)
+        await asyncio.sleep(0)
+        await prepare(self, table, now=now, until=until)
+
+    monkeypatch.setattr(MemoryDriver, "prepare", counting)
+    async with kv.connect("memory://") as db:
+        await asyncio.gather(*(Counter.objects.find("a") for _ in range(10)))
+        await db.prepare(Counter)
+        await Counter.objects.using(db.namespace("t")).find("a")
+
+    assert prepared == [(), ("t",)]
+
+
+async def test_purge_passes_over_models_that_cannot_be_compiled(db: kv.Database, clock: Clock) -> None:
+    """A class that is of no use yet, anywhere in the program, does not keep the others' records from going."""
+
+    class Broken(kv.Model, table="broken"):
+        name: str = kv.partition_key()
+        other: "list[NowhereToBeFound]" = attrs.field(factory=list)  # type: ignore[name-defined]  # noqa: F821, UP037
+
+    await Session.objects.create(Session("t"))
+    clock.advance(3600)
+
+    assert await db.purge_expired() == 1
+    with pytest.raises(kv.SchemaError):
+        await db.purge_expired(Broken)
+
+
+async def test_what_a_database_tells(db: kv.Database) -> None:
+    """Its store, its client and its facets can be asked for; its repr holds the address and the namespace."""
+    assert db.native is not None
+    assert db.facet(dict) is None
+    assert db.capabilities.store in repr(db)
+    assert "namespace" not in repr(db)
+    assert repr(db.namespace("t1/t2")).endswith("namespace t1/t2>")
+
+
+def test_stamps_in_threads() -> None:
+    """Each thread may have a database of its own: they draw stamps at once, all different."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    drawn: list[bytes] = []
+
+    def draw() -> None:
+        drawn.extend([new_stamp() for _ in range(20_000)])
+
+    try:
+        threads = [threading.Thread(target=draw) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    assert len(set(drawn)) == len(drawn) == 80_000
+    assert {len(stamp) for stamp in drawn} == {STAMP_BYTES}
+
+
+def test_stamps_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child counts on from a number of its own; at the largest number counting begins again at 0."""
+    here = new_stamp()
+    _stamps._source.reseed()
+    assert abs(int.from_bytes(new_stamp(), "big") - int.from_bytes(here, "big")) > 1000
+
+    monkeypatch.setattr(os, "urandom", lambda size: b"\xff" * size)
+    _stamps._source.reseed()
+    assert [new_stamp(), new_stamp()] == [b"\xff" * STAMP_BYTES, bytes(STAMP_BYTES)]
+    monkeypatch.undo()
+    _stamps._source.reseed()

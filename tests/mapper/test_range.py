@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+from datetime import timedelta
 from decimal import Decimal
 
 import attrs
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvmodel as kv
-from tests.mapper.models import Score, User
+from tests.mapper.models import Clock, Score, User
 
 
 class Reading(kv.Model, table="readings"):
@@ -290,3 +291,209 @@ async def test_pages_and_limits(db: kv.Database) -> None:
             await User.objects.range("red").page(size)  # type: ignore[arg-type]
     with pytest.raises(kv.ValidationError):
         await User.objects.range("red", limit=5).page(2)
+
+
+async def test_a_token_belongs_to_its_namespace(url: str) -> None:
+    """The same question of another tenant is another query; the same view gives the same tokens."""
+    async with kv.connect(url) as db:
+        views = [db, db.namespace("t1"), db.namespace("t2")]
+        for view in views:
+            await User.objects.using(view).save_many([User("red", f"{n}") for n in range(9)])
+        token = (await User.objects.using(views[1]).range("red").page(2)).next_token
+
+        for view in (views[0], views[2]):
+            with pytest.raises(kv.ValidationError):
+                await User.objects.using(view).range("red").page(2, token)
+        page = await User.objects.using(db.namespace("t1")).range("red").page(2, token)
+        assert [user.name for user in page.items] == ["2", "3"]
+
+
+async def test_a_token_belongs_to_its_keys_direction() -> None:
+    """A table whose clustering key was turned around is asked in another order: its old tokens are refused."""
+
+    class Upwards(kv.Model, table="turned"):
+        team: str = kv.partition_key()
+        at: int = kv.clustering_key()
+
+    class Downwards(kv.Model, table="turned"):
+        team: str = kv.partition_key()
+        at: int = kv.clustering_key(descending=True)
+
+    async with kv.connect("memory://"):
+        await Upwards.objects.save_many([Upwards("red", n) for n in range(9)])
+        token = (await Upwards.objects.range("red").page(2)).next_token
+    async with kv.connect("memory://"):
+        await Downwards.objects.save_many([Downwards("red", n) for n in range(9)])
+        with pytest.raises(kv.ValidationError):
+            await Downwards.objects.range("red").page(2, token)
+
+
+@given(st.binary(max_size=60))
+async def test_random_positions_are_refused_or_harmless(data: bytes) -> None:
+    """Behind the right digest, any bytes: a ValidationError, or records of this very query."""
+    async with kv.connect("memory://") as db:
+        objects = User.objects.using(db)
+        await objects.save_many([User(team, f"{n}") for team in ("red", "s") for n in range(4)])
+        query = objects.range("red", first="1")
+        token = (await query.page(1)).next_token
+        assert token is not None
+        digest = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))[:12]
+        try:
+            page = await query.page(9, base64.urlsafe_b64encode(digest + data).rstrip(b"=").decode())
+        except kv.ValidationError:
+            return
+        assert all(user.team == "red" and user.name >= "1" for user in page.items)
+
+
+async def test_pages_of_a_scan(db: kv.Database) -> None:
+    """The whole table has pages too; a position is any key of it."""
+    await User.objects.save_many([User(team, f"{n}") for team in "abc" for n in range(3)])
+    seen, token = [], None
+    while True:
+        page = await User.objects.scan().page(2, token)
+        seen += [(user.team, user.name) for user in page.items]
+        token = page.next_token
+        if token is None:
+            break
+
+    assert seen == [(team, f"{n}") for team in "abc" for n in range(3)]
+
+
+async def test_the_last_page_is_known_to_be_the_last(db: kv.Database) -> None:
+    """A page that holds exactly what is left has no token."""
+    await User.objects.save_many([User("red", f"{n}") for n in range(4)])
+
+    page = await User.objects.range("red").page(2)
+    assert page.next_token is not None
+    assert (await User.objects.range("red").page(2, page.next_token)).next_token is None
+    assert (await User.objects.range("red").page(4)).next_token is None
+    assert await User.objects.range("blue").page(4) == type(page)([], None)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [0, 1, 64, 300])
+async def test_explain_keeps_its_word(db: kv.Database, limit: int) -> None:
+    """Where a plan names numbers, a budget of just those is enough; where pages decide, it names none."""
+    await User.objects.save_many([User("red", f"{n:04}") for n in range(400)])
+    query = User.objects.range("red", limit=limit)
+    plan = query.explain()
+
+    assert (plan.round_trips is None) == (limit > 64)
+    assert len(plan.steps) == min(limit, 1)
+    with kv.budget(round_trips=plan.round_trips, keys=plan.keys):
+        assert len(await query) == limit
+
+
+async def test_explain_in_words(db: kv.Database) -> None:
+    """Each bound, the direction and the limit are named; in a unit, what is checked at commit."""
+    bounded = User.objects.range("red", first="a", before="c", limit=5, reverse=True)
+    words = str(bounded.explain())
+    for word in ("users", "'red'", "from ('a',)", "before ('c',)", "descending", "at most 5"):
+        assert word in words
+    assert "prefix" in str(User.objects.range("red", prefix="a").explain())
+    assert "after" in str(User.objects.range("red", after="a").explain())
+    everything = User.objects.scan().explain()
+    assert "all partitions" in str(everything)
+    assert "as many as are found" in str(everything)
+    assert (everything.round_trips, everything.keys) == (None, None)
+
+    async with db.unit_of_work():
+        assert "checked again at commit" in str(bounded.explain())
+        assert "unchecked" in str(bounded.unchecked().explain())
+        with pytest.raises(kv.Unsupported):
+            User.objects.scan().explain()
+
+
+async def test_a_range_shows_what_it_asks() -> None:
+    """Its repr names the model and the bounds, without a database."""
+    assert repr(User.objects.range("red", last="z")) == "<Range of User partition ('red',), to ('z',), ascending>"
+    assert repr(User.objects) == "<Repository of User>"
+
+
+@pytest.mark.parametrize("capabilities", [{"reverse": kv.Reverse.NONE}, {"ordered": False}, {"scan_table": False}])
+async def test_what_a_store_cannot_answer_is_refused_before_anything_is_sent(capabilities: dict[str, object]) -> None:
+    """By every way to ask, explain included; the message says what would do."""
+    async with kv.connect("memory://", **capabilities) as db:
+        query = User.objects.scan() if "scan_table" in capabilities else User.objects.range("red", reverse=True)
+        await db.prepare(User)
+
+        async def streamed() -> None:
+            async for _ in query:
+                pass
+
+        with kv.budget(round_trips=0):
+            for ask in (query._list, query.count, query.first, query.delete, lambda: query.page(1), streamed):
+                with pytest.raises(kv.Unsupported):
+                    await ask()
+            with pytest.raises(kv.Unsupported):
+                query.explain()
+
+
+async def test_a_costly_direction_needs_to_be_asked_for() -> None:
+    """allow_costly=True reads backwards where that reads everything; nothing else does."""
+    async with kv.connect("memory://", reverse=kv.Reverse.COSTLY) as db:
+        await User.objects.save_many([User("red", f"{n}") for n in range(3)])
+        with pytest.raises(kv.Unsupported, match="allow_costly"):
+            await User.objects.range("red", reverse=True)
+
+        query = User.objects.range("red", reverse=True, allow_costly=True)
+        assert [user.name for user in await query] == ["2", "1", "0"]
+        first = await query.first()
+        assert first is not None
+        assert first.name == "2"
+        async with db.unit_of_work():
+            assert len(await query.unchecked()) == 3
+
+
+def test_a_prefix_that_no_key_can_have_is_refused_when_the_range_is_made() -> None:
+    """A lone surrogate is no text; kv.starts takes text or bytes."""
+    for prefix in ("\ud800", kv.starts("a\udfff"), ("a", kv.starts("b"))):
+        with pytest.raises(kv.ValidationError):
+            User.objects.range("red", prefix=prefix)
+    with pytest.raises(kv.ValidationError):
+        kv.starts(1)  # type: ignore[arg-type]
+
+
+async def test_a_lone_tuple_is_one_component(db: kv.Database) -> None:
+    """Where the first component is itself a tuple, a tuple of tuples is needed to bound by more."""
+
+    class Place(kv.Model, table="places"):
+        path: tuple[str, ...] = kv.clustering_key()
+
+    await Place.objects.save_many([Place(path) for path in ((), ("a",), ("a", "b"), ("c",))])
+
+    assert [place.path for place in await Place.objects.range(first=("a",))] == [("a",), ("a", "b"), ("c",)]
+    assert [place.path for place in await Place.objects.range(after=(("a",),))] == [("a", "b"), ("c",)]
+    found = await Place.objects.get_many([("a",), (("c",),), ()])
+    assert [place and place.path for place in found] == [("a",), ("c",), ()]
+
+
+async def test_a_limit_of_zero_asks_nothing(db: kv.Database) -> None:
+    """No request is needed to know the answer."""
+    await db.prepare(User)
+    query = User.objects.range("red", limit=0)
+
+    with kv.budget(round_trips=0):
+        assert await query == []
+        assert await query.first() is None
+        assert await query.count() == 0
+        assert [user async for user in query] == []
+        async with db.unit_of_work():
+            assert await query == []
+
+
+async def test_expired_rows_do_not_end_a_stream(db: kv.Database, clock: Clock) -> None:
+    """Pages of nothing but expired records are passed over, by streams, lists, counts and deletions."""
+    await User.objects.save_many([User("red", f"{n:04}") for n in range(650, 700)])
+    async with db.unit_of_work():
+        for n in range(650):
+            await User.objects.create(User("red", f"{n:04}"), expires_in=timedelta(seconds=1))
+    clock.advance(2)
+
+    assert len([user async for user in User.objects.range("red", limit=10)]) == 10
+    assert [user.name for user in await User.objects.range("red", limit=2)] == ["0650", "0651"]
+    assert await User.objects.range("red").count() == 50
+    assert await User.objects.range("red", limit=20).delete() == 20
+    assert await User.objects.range("red").delete() == 30

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,23 +106,34 @@ async def test_one_limit_for_all_attempts(name: str) -> None:
 
 async def test_an_update_that_loses_every_race_ends_in_time() -> None:
     """TimedOut, with the last Conflict as its cause; nothing was written."""
-    plan = FaultPlan(calls=["write"], conflict=1.0)
-    async with kv.connect("memory://", plan=plan):
-        await Counter.objects.save(Counter("a"))
-        with kv.timeout(0.02), pytest.raises(kv.TimedOut) as caught:
-            await Counter.objects.update("a", value=1)
 
-        assert isinstance(caught.value.__cause__, kv.Conflict)
-        assert caught.value.key == ("a",)
-        assert (await Counter.objects.get("a")).value == 0
+    class Contended(MemoryDriver):
+        async def write(self, mutations: Sequence[Mutation], *, atomic: bool, now: int, until: float) -> list[Outcome]:
+            if atomic:
+                raise kv.Conflict("somebody else was faster")
+            return await super().write(mutations, atomic=atomic, now=now, until=until)
+
+    driver = Contended()
+    await driver.open()
+    db = Database(Connection(driver))
+    objects = Counter.objects.using(db)
+    await objects.save_many([Counter("a")])
+
+    with kv.timeout(0.01), pytest.raises(kv.TimedOut, match="lost every race") as caught:
+        await objects.update("a", value=1)
+
+    assert isinstance(caught.value.__cause__, kv.Conflict)
+    assert caught.value.key == ("a",)
+    assert (await objects.get("a")).value == 0
+    await db.close()
 
 
 @pytest.mark.parametrize("inside", [False, True])
 async def test_a_long_range_ends_in_time(db: kv.Database, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
     """Pages that are read in place take time too: between them the limit is looked at."""
     await User.objects.save_many([User("red", f"{n:05}") for n in range(1000)])
-    later = itertools.count(step=100)
-    monkeypatch.setattr(_binding.time, "monotonic", lambda: next(later))
+    later = itertools.count(step=4)
+    monkeypatch.setattr(_binding, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + next(later)))
 
     with pytest.raises(kv.TimedOut):
         if inside:

@@ -8,13 +8,13 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import attrs
 
 from kvmodel.drivers.arakoon import steps as s
-from kvmodel.drivers.arakoon.nursery import Interval, NurseryConfig
-from kvmodel.drivers.arakoon.protocol import Call, Code, Command, Refusal, Request, Where, encode_refusal, encode_reply
+from kvmodel.drivers.arakoon.nursery import NurseryConfig
+from kvmodel.drivers.arakoon.protocol import Code, Command, Refusal, Request, Where, encode_refusal, encode_reply
 from kvmodel.drivers.arakoon.statistics import Statistics, Timing
 from kvmodel.drivers.arakoon.wire import CONSISTENT, AtLeast, Incomplete, Limits, Malformed, Reader
 from kvmodel.testing.arakoon.store import MAX_UPDATE_BYTES, Store
@@ -109,14 +109,17 @@ class Node:
         update = _UPDATES.get(command.name)
         if update is not None:
             return self._update(command, update(*values))
-        result = getattr(self, f"_{command.name}")(*values)
-        return result if isinstance(result, asyncio.Future) or _is_reply(result) else encode_reply(command, result)
+        handler: Callable[..., Any] = getattr(self, f"_{command.name}")
+        if command.name in ("confirm", "drop_master"):
+            reply: Reply = handler(command, *values)
+            return reply
+        return encode_reply(command, handler(*values))
 
     def _check_role(self, request: Request) -> None:
         command = request.command
         if command.name == "user_function" and request.values[0] not in self.store.functions:
-            name = bytes(request.values[0]).decode("utf-8", "replace")
-            raise Refusal(Code.BAD_INPUT, f'User function "{name}" could not be found'.encode())
+            name = cast("bytes", request.values[0])
+            raise Refusal(Code.BAD_INPUT, b'User function "' + name + b'" could not be found')
         if command.where is Where.READ:
             self._check_freshness(request.values[0])
         elif command.where is Where.MASTER:
@@ -185,8 +188,7 @@ class Node:
         if below or (interval.public_end is not None and key >= interval.public_end):
             raise Refusal(Code.OUTSIDE_INTERVAL, key)
 
-    def _confirm(self, key: bytes, value: bytes) -> Reply:
-        command = _command("confirm")
+    def _confirm(self, command: Command[Any], key: bytes, value: bytes) -> Reply:
         if self.store.get(key) == value:
             return encode_reply(command, None)
         return self._update(command, s.Set(key, value))
@@ -312,8 +314,7 @@ class Node:
 
     _defrag_db = _optimize_db
 
-    def _drop_master(self) -> Reply:
-        command = _command("drop_master")
+    def _drop_master(self, command: Command[Any]) -> Reply:
         if len(self._cluster.nodes) == 1:
             raise Refusal(Code.NOT_SUPPORTED, b"drop master not supported for singletons")
         if not self.is_master:
@@ -321,22 +322,11 @@ class Node:
         return self._cluster.step_down(encode_reply(command, None))
 
 
-def _is_reply(result: object) -> bool:
-    """Whether a handler has made the whole reply itself."""
-    return isinstance(result, bytes) and result[:4] == bytes(4) and len(result) == 4
-
-
-def _command(name: str) -> Command[Any]:
-    from kvmodel.drivers.arakoon.protocol import COMMANDS
-
-    return next(command for command in COMMANDS.values() if command.name == name)
-
-
 def _within(end: bytes | None, inclusive: bool, *, up: bool) -> Callable[[bytes], bool]:
     def within(key: bytes) -> bool:
         if end is None:
             return inclusive or key != b"" or up
-        return key == end and inclusive or (key < end if up else key > end)
+        return (key == end and inclusive) or (key < end if up else key > end)
 
     return within
 

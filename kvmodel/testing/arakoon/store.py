@@ -61,6 +61,7 @@ class Store:
         self._has_hole = has_hole
         self._data: dict[bytes, bytes] = {}
         self._keys = SortedKeys()
+        self._longest = 0
         self.stamp = 0
         self.functions: dict[bytes, UserFunction] = {}
         self.interval = Interval()
@@ -81,12 +82,9 @@ class Store:
 
     def descend(self, begin: bytes | None, inclusive: bool) -> Iterator[bytes]:
         """Yield keys downwards."""
-        if begin is not None:
-            yield from self._keys.descend(begin + b"\x00" if inclusive else begin)
-        elif self._data:
-            last = self._keys.last()
-            yield last
-            yield from self._keys.descend(last)
+        if begin is None:
+            begin = b"\xff" * (self._longest + 1)
+        yield from self._keys.descend(begin + b"\x00" if inclusive else begin)
 
     def with_prefix(self, prefix: bytes) -> list[bytes]:
         """Answer the keys that begin so."""
@@ -104,6 +102,7 @@ class Store:
         if value is not None:
             if key not in self._data:
                 self._keys.add(key)
+                self._longest = max(self._longest, len(key))
             self._data[key] = value
         elif self._data.pop(key, None) is not None:
             self._keys.remove(key)

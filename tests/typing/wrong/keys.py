@@ -29,6 +29,7 @@ async def of_another_length() -> None:
     await Reading.objects.update("s", value=0.5)  # refused: call-arg / reportCallIssue
     await Reading.objects.expire("s", expires_in=timedelta(hours=1))  # refused: call-arg / reportCallIssue
     await Reading.objects.delete("s")  # refused: call-overload / reportArgumentType
+    await Reading.objects.delete("s", 1, 2)  # refused: call-overload / reportCallIssue
     await Setting.objects.get("a", "b")  # refused: call-arg / reportCallIssue
     await Sheet.objects.get("b", 1)  # refused: call-arg / reportCallIssue
 
