@@ -88,19 +88,20 @@ class _Body(dict[str, Any]):
 class ModelType(type):
     """The class of models."""
 
-    @classmethod
-    def __prepare__(cls, name: str, bases: tuple[type, ...], /, **options: Any) -> _Body:
-        return _Body()
-
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
-        if "__attrs_attrs__" in namespace or not any(isinstance(base, ModelType) for base in bases):
-            return super().__new__(mcls, name, bases, namespace)  # attrs makes its slotted class, or we make Model
-        return _declare(mcls, name, bases, namespace, options)
-
-    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
-        super().__init__(name, bases, namespace)
-
+    # Type checkers take the options of a class line from __init_subclass__, and only if they see none of these.
     if not TYPE_CHECKING:
+
+        @classmethod
+        def __prepare__(cls, name: str, bases: tuple[type, ...], /, **options: Any) -> _Body:
+            return _Body()
+
+        def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> Any:
+            if "__attrs_attrs__" in namespace or not any(isinstance(base, ModelType) for base in bases):
+                return super().__new__(mcls, name, bases, namespace)  # attrs makes its slotted class, or we make Model
+            return _declare(mcls, name, bases, namespace, options)
+
+        def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+            super().__init__(name, bases, namespace)
 
         @property
         def objects(cls):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Generic, overload
+from typing import TYPE_CHECKING, Generic, Self, overload
 
 from kvmodel._aio import get_running_loop
 from kvmodel._ambient import current_unit, open_databases
@@ -50,7 +50,7 @@ class Repository(Generic[M, *Ks]):
 
     # --- where ---
 
-    def using(self, where: Database | UnitOfWork, *, outside: bool = False) -> Repository[M, *Ks]:
+    def using(self, where: Database | UnitOfWork, *, outside: bool = False) -> Self:
         """Answer the same queries on a database, or in a unit of work, of your choice.
 
         Args:

@@ -27,10 +27,10 @@ KeyPart: TypeAlias = "str | bytes | int | float | bool | Decimal | UUID | dateti
 Key: TypeAlias = tuple[KeyPart, ...]
 """All components of a key: partition fields, then clustering fields, in declaration order."""
 
-Primitive: TypeAlias = (
-    "None | bool | int | float | str | bytes | Decimal | UUID | datetime | date | time | timedelta"
-    " | list[Primitive] | dict[str, Primitive]"
-)
+Primitive: TypeAlias = """(
+    None | bool | int | float | str | bytes | Decimal | UUID | datetime | date | time | timedelta
+    | list[Primitive] | dict[str, Primitive]
+)"""
 """One stored value. Sets, tuples, enumerations, nested objects and mappings with other keys than ``str`` have been
 turned into these above the waist; how a store keeps each of them is its format's business."""
 

@@ -187,7 +187,8 @@ class ByteStore(Driver):
         start, stop = codec.bounds(slice)
         total = 0
         while start < stop and (slice.limit is None or total < slice.limit):
-            live, examined, last = self.look(partial(_count_page, codec, start, stop, now))
+            wanted = None if slice.limit is None else slice.limit - total
+            live, examined, last = self.look(partial(_count_page, codec, start, stop, now, wanted))
             spend(1, examined)
             total += live
             if last is None:
@@ -286,7 +287,7 @@ def _get_all(keys: Sequence[bytes], txn: ReadTransaction) -> list[bytes | None]:
 
 
 def _count_page(
-    codec: ByteCodec, start: bytes, stop: bytes, now: int, txn: ReadTransaction
+    codec: ByteCodec, start: bytes, stop: bytes, now: int, wanted: int | None, txn: ReadTransaction
 ) -> tuple[int, int, bytes | None]:
     """Answer how many records live, how many there were, and the last key if there may be more behind it."""
     peek_header = codec.peek_header
@@ -301,6 +302,8 @@ def _count_page(
         size += len(data)
         live += peek_header(data, now) is not None
         last = key
+        if live == wanted:
+            break
     return live, examined, None
 
 

@@ -527,3 +527,15 @@ async def test_plain_tables_need_no_marker(memory: MemoryDriver) -> None:
     assert await age(memory, "ada", table=table) == 1
     assert len(memory.native) == 2
     assert await memory.purge(table, limit=1, after=None, now=NOW, until=until()) == (0, None)
+
+
+async def test_a_limited_count_looks_at_no_more_than_it_needs(memory: MemoryDriver) -> None:
+    """Counting up to two of a hundred records touches two."""
+    await write(memory, *(put(f"{i:03}") for i in range(100)))
+
+    meter = Meter()
+    token = meter_variable.set(meter)
+    assert await memory.count(USERS, RED._replace(limit=2), now=NOW, until=until()) == 2
+    meter_variable.reset(token)
+
+    assert meter.keys == 2

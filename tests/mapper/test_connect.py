@@ -16,6 +16,7 @@ import pytest
 
 import kvmodel as kv
 from kvmodel import _registry, _stamps
+from kvmodel._ambient import open_databases
 from kvmodel._stamps import STAMP_BYTES, new_stamp
 from kvmodel.drivers.base import Table
 from kvmodel.drivers.memory import MemoryDriver
@@ -561,3 +562,88 @@ def test_stamps_after_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [new_stamp(), new_stamp()] == [b"\xff" * STAMP_BYTES, bytes(STAMP_BYTES)]
     monkeypatch.undo()
     _stamps._source.reseed()
+
+
+async def test_after_a_fork_nothing_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the child inherits is refused, with the reason, and never touched: it is the parent's."""
+    db = await kv.connect("memory://")
+    await Counter.objects.create(Counter("a"))
+    await Counter.objects.get("a")
+    driver = db._connection.driver
+    assert isinstance(driver, MemoryDriver)
+
+    open_databases._after_fork()
+
+    with pytest.raises(kv.NoDatabase):
+        await Counter.objects.get("a")
+    with pytest.raises(kv.Closed, match="forked"):
+        await Counter.objects.using(db).get("a")
+    await db.close()
+    assert len(driver.native) > 0
+    await driver.close()
+
+
+async def test_a_database_is_a_block_too() -> None:
+    """One that was awaited can be entered; at the end it is closed."""
+    db = await kv.connect("memory://")
+    async with db as same:
+        assert same is db
+        await Counter.objects.create(Counter("a"))
+
+    with pytest.raises(kv.NoDatabase):
+        await Counter.objects.find("a")
+
+
+async def test_closing_a_view_closes_the_connection() -> None:
+    """All views of it, and the database that is open is no longer."""
+    async with kv.connect("memory://", namespace="t1") as db:
+        view = db.namespace("deep")
+        await view.close()
+
+        with pytest.raises(kv.Closed):
+            await Counter.objects.using(db).find("a")
+        with pytest.raises(kv.NoDatabase):
+            await Counter.objects.find("a")
+
+
+async def test_a_long_purge_lets_other_tasks_run(clock: Clock) -> None:
+    """It goes on step by step, to the end of every table."""
+    async with kv.connect("memory://", clock=clock) as db:
+        await Session.objects.save_many(Session(f"{n:05}") for n in range(2500))
+        clock.advance(3600)
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(count_turns())
+        assert await db.purge_expired() == 2500
+        other.cancel()
+
+        assert turns >= 2
+        assert await db.purge_expired(Session) == 0
+
+
+async def test_purge_leaves_foreign_layouts_alone(db: kv.Database) -> None:
+    """What other programs wrote never expires, and a table of theirs is not even looked at unless it is named."""
+
+    class Plain(kv.Model, table="plain", layout="plain"):
+        name: str = kv.partition_key()
+        text: str = kv.field(default="", whole_value=True)
+
+    await Plain.objects.find("a")
+
+    assert await db.purge_expired() == 0
+
+
+async def test_an_encrypted_token_needs_its_cipher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to install."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "cryptography"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+
+    with pytest.raises(kv.ValidationError, match=r"kvmodel\[tokens\]"):
+        await kv.connect("memory://", token_key=bytes(32))

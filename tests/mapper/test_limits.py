@@ -11,6 +11,7 @@ import kvmodel as kv
 from kvmodel._aio import TaskSet
 from kvmodel.database import Connection, Database
 from kvmodel.drivers.memory import MemoryDriver
+from kvmodel.testing.faults import Fault, FaultPlan
 from tests.mapper.models import Counter, User
 
 
@@ -159,3 +160,111 @@ async def test_what_a_unit_could_not_verify_is_refused_at_the_read(capabilities:
         with pytest.raises(kv.Unsupported, match=words):
             await User.objects.using(db).range("red")
     await db.close()
+
+
+async def test_a_damaged_record_does_not_touch_the_others(remote: Database) -> None:
+    """Of the reads that travel together, only the one that asked for it gets the DecodingError."""
+    objects = Counter.objects.using(remote)
+    await objects.save_many([Counter("a", 1), Counter("b", 2), Counter("c", 3)])
+    _damage(remote, "b")
+
+    one, two, three = await asyncio.gather(*(objects.get(name) for name in "abc"), return_exceptions=True)
+
+    assert (one, three) == (Counter("a", 1), Counter("c", 3))
+    assert isinstance(two, kv.DecodingError)
+    with pytest.raises(kv.DecodingError):
+        await objects.get("b")
+
+
+def _damage(db: Database, name: str) -> None:
+    """Put bytes that are no record under a counter's key."""
+    driver = db._connection.driver
+    assert isinstance(driver, MemoryDriver)
+    bound = Counter.objects.using(db)._where()[0]
+    driver.native.put(driver.codec(bound.table).encode_key((name,)), b"\xff")
+
+
+async def test_an_error_of_the_store_reaches_every_caller() -> None:
+    """Nobody waits for an answer that will not come; the next request is another one."""
+    plan = FaultPlan(calls=["read"], script=[Fault.CUT_BEFORE])
+    async with kv.connect("memory://", plan=plan):
+        await Counter.objects.save_many([Counter(f"{n}", n) for n in range(3)])
+
+        found = await asyncio.gather(*(Counter.objects.get(f"{n}") for n in range(3)), return_exceptions=True)
+        assert [type(each) for each in found] == [kv.Unavailable] * 3
+        assert (await Counter.objects.get("1")).value == 1
+
+
+async def test_callers_with_different_budgets_do_not_share_a_request(remote: Database) -> None:
+    """Each pays for its own; without a budget nothing is counted."""
+    objects = Counter.objects.using(remote)
+    await objects.save_many([Counter(f"{n}", n) for n in range(4)])
+
+    async def read(limit: int, *names: str) -> tuple[int, int]:
+        with kv.budget(round_trips=limit) as spent:
+            await asyncio.gather(*map(objects.get, names))
+        return spent.round_trips, spent.keys
+
+    assert await asyncio.gather(read(1, "0", "1"), read(1, "2"), objects.get("3")) == [(1, 2), (1, 1), Counter("3", 3)]
+    with pytest.raises(kv.BudgetExceeded):
+        await read(0, "0")
+
+
+async def test_all_callers_of_a_request_may_be_cancelled() -> None:
+    """Nothing is sent for nobody."""
+    plan = FaultPlan()
+    async with kv.connect("memory://", plan=plan) as db:
+        await db.prepare(Counter)
+        tasks = [asyncio.create_task(Counter.objects.find(name)) for name in "ab"]
+        await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+        assert plan.log == []
+
+
+async def test_one_key_asked_for_twice_costs_one(remote: Database) -> None:
+    """Both get an object of their own, lists inside them too."""
+    objects = User.objects.using(remote)
+    await objects.create(User("red", "ada", tags=["a"]))
+
+    with kv.budget(keys=1):
+        one, two = await asyncio.gather(objects.get("red", "ada"), objects.get("red", "ada"))
+    one.tags.append("b")
+
+    assert two.tags == ["a"]
+
+
+async def test_what_needs_conditional_writes_is_refused() -> None:
+    """update and expire would lose what others write meanwhile; the message says what would do."""
+    async with kv.connect("memory://", conditional=False):
+        await Counter.objects.save(Counter("a"), force=True)
+        with kv.budget(round_trips=0):
+            with pytest.raises(kv.Unsupported, match="force=True"):
+                await Counter.objects.update("a", value=1)
+            with pytest.raises(kv.Unsupported, match="force=True"):
+                await Counter.objects.expire("a", expires_at=None)
+            with pytest.raises(kv.Unsupported):
+                await Counter.objects.create(Counter("b"))
+
+
+async def test_many_keys_travel_in_requests_of_the_size_the_store_takes() -> None:
+    """get_many of 250 keys in requests of 100."""
+    async with kv.connect("memory://", reads_in_place=False, max_read_batch=100):
+        await Counter.objects.save_many([Counter(f"{n}", n) for n in range(250)])
+
+        with kv.budget(round_trips=3, keys=250):
+            found = await Counter.objects.get_many([f"{n}" for n in range(250)])
+
+    assert [counter and counter.value for counter in found] == list(range(250))
+
+
+def test_the_package_shows_its_names() -> None:
+    """All of them, whether imported yet or not, and no others."""
+    assert set(kv.__all__) <= set(dir(kv))
+    assert kv.Database.__module__ == kv.connect.__module__ == "kvmodel"
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = kv.nothing_of_this_name  # type: ignore[attr-defined]

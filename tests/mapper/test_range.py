@@ -497,3 +497,15 @@ async def test_expired_rows_do_not_end_a_stream(db: kv.Database, clock: Clock) -
     assert await User.objects.range("red").count() == 50
     assert await User.objects.range("red", limit=20).delete() == 20
     assert await User.objects.range("red").delete() == 30
+
+
+async def test_a_position_in_another_partition_is_refused(db: kv.Database) -> None:
+    """Forged behind the right digest, it is no position of this query."""
+    await User.objects.save_many([User(team, f"{n}") for team in ("red", "rex") for n in range(4)])
+    token = (await User.objects.range("red").page(1)).next_token
+    assert token is not None
+    data = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    forged = base64.urlsafe_b64encode(data[:12] + data[12:].replace(b"red", b"rex")).rstrip(b"=").decode()
+
+    with pytest.raises(kv.ValidationError, match="not one of this query"):
+        await User.objects.range("red").page(1, forged)

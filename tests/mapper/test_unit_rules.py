@@ -756,3 +756,18 @@ async def test_two_units_side_by_side(db: kv.Database) -> None:
 
     assert sorted(await asyncio.gather(work(), work())) == ["lost", "won"]
     assert (await Counter.objects.get("hits")).value == 1
+
+
+async def test_update_and_expire_of_what_is_absent(db: kv.Database) -> None:
+    """NotFound, also of what this unit deleted."""
+    await _users("ada")
+
+    async with db.unit_of_work():
+        await User.objects.delete("red", "ada")
+        for name in ("ada", "eve"):
+            with pytest.raises(kv.NotFound):
+                await User.objects.get("red", name)
+            with pytest.raises(kv.NotFound):
+                await User.objects.update("red", name, age=1)
+            with pytest.raises(kv.NotFound):
+                await User.objects.expire("red", name, expires_in=timedelta(seconds=1))

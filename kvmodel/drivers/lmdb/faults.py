@@ -20,6 +20,9 @@ def explain(error: lmdb.Error, store: str) -> KvModelError:
     code = getattr(error, "code", 0)
     if code in _FULL:
         text = "the disk is full, or the file may not grow any further: make room and try again; nothing was written"
+    elif code == errno.EIO:
+        # LMDB reports a write that was cut short like this, too: the usual sign of a disk that is full.
+        text = "the disk failed, or was full in the middle of a write: make room, or mend it; nothing was written"
     elif code in _REFUSED:
         text = "the disk does not let this file be written: look at mount options and permissions; nothing was written"
     elif isinstance(error, lmdb.MemoryError):

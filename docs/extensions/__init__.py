@@ -1,0 +1,1 @@
+"""What Sphinx needs to make pages from the code."""
