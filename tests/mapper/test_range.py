@@ -8,7 +8,6 @@ import os
 from datetime import timedelta
 from decimal import Decimal
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +32,7 @@ def _ids(rows: list[Reading]) -> list[str]:
 
 @pytest.fixture
 async def rows(db: kv.Database) -> list[Reading]:
-    await Reading.objects.save_many(attrs.evolve(row) for row in reversed(ROWS))
+    await Reading.objects.save_many(Reading(row.station, row.kind, row.at) for row in reversed(ROWS))
     await Reading.objects.save_many([Reading("r", "z", 1), Reading("t", "a", 1)])
     return ROWS
 

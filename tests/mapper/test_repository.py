@@ -130,7 +130,7 @@ async def test_copies_keep_the_state_evolve_does_not(db: kv.Database) -> None:
     for same in (copy.copy(ada), copy.deepcopy(ada), kv.replace(ada, age=9)):
         with pytest.raises(kv.Conflict):
             await User.objects.save(same)
-    await User.objects.save(attrs.evolve(ada, age=9))
+    await User.objects.save(attrs.evolve(ada, age=9))  # type: ignore[misc]
 
     assert (await User.objects.get("red", "ada")).age == 9
 
@@ -359,7 +359,7 @@ async def test_deadlines_that_make_no_sense_are_refused(db: kv.Database, clock: 
         {"expires_in": timedelta(seconds=1), "expires_at": None},
     ):
         with pytest.raises(kv.ValidationError):
-            await User.objects.create(User("red", "ada"), **options)  # type: ignore[arg-type]
+            await User.objects.create(User("red", "ada"), **options)
 
     assert await User.objects.find("red", "ada") is None
 

@@ -352,7 +352,7 @@ async def test_an_expectation_counts_behind_a_write_without_one(db: kv.Database,
 async def test_expectations_that_contradict_each_other_are_a_conflict_at_once(db: kv.Database) -> None:
     """Two versions of a record, or a version of what this unit adds, can't both be met."""
     ada = await User.objects.create(User("red", "ada"))
-    older = attrs.evolve(ada)
+    older = attrs.evolve(ada)  # type: ignore[misc]
     token = kv.version(ada)
     ada.age = 1
     await User.objects.save(ada)
