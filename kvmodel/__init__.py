@@ -43,6 +43,7 @@ if _typing.TYPE_CHECKING:
     from kvmodel.database import Database, connect
     from kvmodel.query import Page, Plan, Range, starts
     from kvmodel.repository import Repository
+    from kvmodel.tree import TreeModel
     from kvmodel.unit_of_work import UnitOfWork
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "StoreError",
     "TimedOut",
     "TooLarge",
+    "TreeModel",
     "Unavailable",
     "UnitOfWork",
     "Unsupported",
@@ -103,6 +105,7 @@ _LATER = {
     "Plan": "kvmodel.query",
     "Range": "kvmodel.query",
     "Repository": "kvmodel.repository",
+    "TreeModel": "kvmodel.tree",
     "UnitOfWork": "kvmodel.unit_of_work",
     "connect": "kvmodel.database",
     "starts": "kvmodel.query",

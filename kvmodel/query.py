@@ -121,14 +121,12 @@ class Range(Generic[M]):
             for obj in await self._list():
                 yield obj
             return
-        await bound.prepared()
+        until = await bound.prepared()
         load = bound.schema.load
         size, slice = _FIRST_PAGE, self._slice
         while True:
             wanted = size if slice.limit is None else min(size, slice.limit)
-            page = await bound.driver.scan(
-                bound.table, slice._replace(limit=wanted), now=bound.now(), until=bound.until()
-            )
+            page = await bound.driver.scan(bound.table, slice._replace(limit=wanted), now=bound.now(), until=until)
             for row in page.rows:
                 yield load(row)
             rest = _rest(slice, page, wanted)
@@ -137,6 +135,7 @@ class Range(Generic[M]):
             slice = rest
             size = min(size * 2, _LARGEST_PAGE)
             await _aio.give_way()
+            until = bound.until()
 
     async def first(self) -> M | None:
         """Answer the first record, or ``None``. Costs one key."""
@@ -154,8 +153,8 @@ class Range(Generic[M]):
         bound = self._outside_unit("count()")
         if self._slice.limit == 0:
             return 0
-        await bound.prepared()
-        return await bound.driver.count(bound.table, self._slice, now=bound.now(), until=bound.until())
+        until = await bound.prepared()
+        return await bound.driver.count(bound.table, self._slice, now=bound.now(), until=until)
 
     async def delete(self) -> int:
         """Remove the records, page by page, and answer how many; each page is a batch, the whole is not atomic.

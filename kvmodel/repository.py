@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Generic, Self, overload
+from typing import TYPE_CHECKING, Generic, Self, cast, overload
 
 from kvmodel._aio import get_running_loop
 from kvmodel._ambient import current_unit, open_databases
@@ -57,14 +57,13 @@ class Repository(Generic[M, *Ks]):
             where: An open database, or a unit of work (for threads and fixtures, which context variables don't cross).
             outside: Leave the unit of work that is in force, if it is one of this database.
         """
-        from kvmodel.database import Database
         from kvmodel.unit_of_work import UnitOfWork
 
         chosen = type(self)(self.model)
         if isinstance(where, UnitOfWork) and not outside:
             chosen._unit = where
-        elif isinstance(where, Database):
-            chosen._database = where
+        elif hasattr(where, "_bound"):  # A database, whose layer is not known here.
+            chosen._database = cast("Database", where)
         else:
             raise ValidationError("using() takes an open database, or a unit of work to be in", table=self._schema.name)
         chosen._outside = outside

@@ -1,7 +1,7 @@
 """Random programs: a database and its model in plain Python, driven side by side by Hypothesis.
 
-``make_machine(open_database)`` answers a class for ``hypothesis.stateful.run_state_machine_as_test``, with a ``TestCase``
-for pytest. Programs create, save, update, delete and expire records, read them in every way, let time pass, and run
+``make_machine(open_database)`` answers a class for ``hypothesis.stateful.run_state_machine_as_test``, with a
+``TestCase`` for pytest. Programs create, save, update, delete and expire records, read them in every way, let time pass, and run
 units of work that interleave. What the store denies is left out.
 """
 

@@ -40,6 +40,10 @@ class Recorder(MemoryDriver):
         self.limits.append(until)
         return await super().scan(table, slice, values=values, now=now, until=until)
 
+    async def count(self, table: Table, slice: Slice, *, now: int, until: float) -> int:
+        self.limits.append(until)
+        return await super().count(table, slice, now=now, until=until)
+
     async def write(self, mutations: Sequence[Mutation], *, atomic: bool, now: int, until: float) -> list[Outcome]:
         self.limits.append(until)
         return await super().write(mutations, atomic=atomic, now=now, until=until)
@@ -66,6 +70,10 @@ OPERATIONS: dict[str, Callable[[Database], Any]] = {
     "save": lambda db: Counter.objects.using(db).save(Counter("a")),
     "delete": lambda db: Counter.objects.using(db).delete("a"),
     "range": lambda db: Counter.objects.using(db).range()._list(),
+    "first": lambda db: Counter.objects.using(db).range().first(),
+    "page": lambda db: Counter.objects.using(db).range().page(5),
+    "count": lambda db: Counter.objects.using(db).range().count(),
+    "stream of one page": lambda db: anext(aiter(Counter.objects.using(db).range()), None),
     "commit": _in_a_unit,
 }
 

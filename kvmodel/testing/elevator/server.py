@@ -29,6 +29,7 @@ class _Faults:
     """What goes wrong next. Each is used up by the requests that it befalls."""
 
     swallow: int = 0
+    repeat: int = 0
     late: deque[float] = attrs.Factory(deque)
     replies: deque[list[bytes]] = attrs.Factory(deque)
 
@@ -158,6 +159,11 @@ class ElevatorServer:
         with self._lock:
             self._faults.replies.extend(list(frames) for frames in replies)
 
+    def repeat(self, count: int = 1) -> None:
+        """Send the next answers twice."""
+        with self._lock:
+            self._faults.repeat += count
+
     def freeze(self) -> None:
         """Take nothing more, until :meth:`thaw`: what comes is kept, and done then."""
         with self._lock:
@@ -211,7 +217,8 @@ class ElevatorServer:
                 break
             answer = self._handle(frames)
             if answer is not None:
-                replies.append((identity, *answer))
+                replies += [(identity, *answer)] * (2 if self._faults.repeat else 1)
+                self._faults.repeat = max(self._faults.repeat - 1, 0)
         if self.quirks.out_of_order:
             replies.reverse()
         for identity, reply, seconds in replies:

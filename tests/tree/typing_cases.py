@@ -1,0 +1,53 @@
+"""What type checkers make of trees: read by mypy and pyright, never run."""
+
+from __future__ import annotations
+
+from typing import assert_type
+from uuid import UUID
+
+import kvmodel as kv
+from kvmodel._tree import Tree, TreeRepository
+from kvmodel._tree_cursor import Cursor
+from kvmodel.tree import TreeModel
+
+
+class Node(TreeModel, table="typed_nodes", strict=True, native=False):
+    tree: str = kv.partition_key()
+    value: int = 0
+
+
+class Fixed(TreeModel, table="typed_fixed", frozen=True):
+    """A tree's base has a field, and a subclass may be frozen all the same."""
+
+    value: int = 0
+
+
+async def right() -> None:
+    """Everything here is allowed."""
+    node = Node("t", 3, path=("a", 1, UUID(int=2)))
+    assert_type(node.path, tuple[str | int | UUID, ...])
+    assert_type(Fixed(1, path=("a",)).value, int)
+    assert_type(Node.objects, TreeRepository[Node])
+    assert_type(await Node.objects.get("t", ("a",)), Node)
+    tree = Node.objects.tree("t")
+    assert_type(tree, Tree[Node])
+    cursor = tree.cursor("a", 1)
+    assert_type(cursor, Cursor[Node])
+    assert_type(await cursor.get(), Node | None)
+    assert_type(await cursor.set(3), Node)
+    assert_type(await cursor.next(), Node | None)
+    assert_type(tree.children("a"), kv.Range[Node])
+    assert_type(await tree.descendants("a", depth=2), list[Node])
+    assert_type([one.value async for one in tree.walk()], list[int])
+    assert_type(await tree.move(("a", 1), "b"), int)
+    await tree.print_tree(label=lambda one: str(one.value))
+
+
+async def wrong() -> None:
+    """Everything here must be refused."""
+    Node("t", 3)  # type: ignore[call-arg]
+    Node("t", path="a")  # type: ignore[arg-type]
+    Fixed(path=("a",)).value = 3  # type: ignore[misc]
+    Node.objects.tree("t").cursor(1.5)  # type: ignore[arg-type]
+    Node.objects.tree("t").children("a", depth=2)  # type: ignore[call-arg]
+    await Node.objects.tree("t").print_tree(label=lambda one: one.value)  # type: ignore[arg-type,return-value]
