@@ -42,6 +42,7 @@ if _typing.TYPE_CHECKING:
     from kvmodel.batch import Batch
     from kvmodel.database import Database, connect
     from kvmodel.query import Page, Plan, Range, starts
+    from kvmodel.queue import QueueModel
     from kvmodel.repository import Repository
     from kvmodel.tree import TreeModel
     from kvmodel.unit_of_work import UnitOfWork
@@ -69,6 +70,7 @@ __all__ = [
     "Page",
     "Plan",
     "ProtocolError",
+    "QueueModel",
     "Range",
     "Repository",
     "Reverse",
@@ -103,6 +105,7 @@ _LATER = {
     "Database": "kvmodel.database",
     "Page": "kvmodel.query",
     "Plan": "kvmodel.query",
+    "QueueModel": "kvmodel.queue",
     "Range": "kvmodel.query",
     "Repository": "kvmodel.repository",
     "TreeModel": "kvmodel.tree",

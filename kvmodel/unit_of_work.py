@@ -24,8 +24,8 @@ from kvmodel._direct import expectation_of
 from kvmodel._joined import Joined
 from kvmodel._stamps import new_stamp
 from kvmodel._state import get_state
-from kvmodel.drivers.base import ABSENT, ANYTHING, CheckRange, Key, Mutation
-from kvmodel.errors import Closed, OutcomeUnknown, TooLarge, Unsupported
+from kvmodel.drivers.base import ABSENT, ANYTHING, Key, Mutation
+from kvmodel.errors import Closed, OutcomeUnknown, Unsupported
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
@@ -125,14 +125,13 @@ class UnitOfWork:
 
     async def _write(self) -> None:
         changes = build_changes(self._joined.entries.values(), new_stamp())
-        writes = sum(change.writes for change in changes)
+        writes = any(change.writes for change in changes)
         if not writes and not (self._verify and (changes or self._joined.ranges)):
             return
         connection = self.database._connection
         until = connection.until()
         mutations: list[Mutation] = [change.mutation for change in changes]
         mutations += self._joined.ranges
-        self._check_size(writes, sum(map(_relies_on_something, mutations)))
         for bound in dict.fromkeys(change.entry.bound for change in changes):
             await bound.prepared(until)
         try:
@@ -142,22 +141,6 @@ class UnitOfWork:
             raise
         for change, outcome in zip(changes, outcomes, strict=False):  # Ranges come behind the changes.
             change.entry.settle(change.mutation, outcome)
-
-    def _check_size(self, writes: int, expectations: int) -> None:
-        """Raise ``TooLarge`` where the store can't take that many changes or checks in one atomic write."""
-        capabilities = self.database._connection.driver.capabilities
-        for size, limit, what in (
-            (writes, capabilities.max_atomic_changes, "changes"),
-            (expectations, capabilities.max_atomic_checks, "checks"),
-        ):
-            if limit is not None and size > limit:
-                raise TooLarge(
-                    f"this unit of work has more {what} than the store takes in one atomic write: split it, "
-                    "or use db.batch() for writes that need no atomicity",
-                    size=size,
-                    limit=limit,
-                    store=self.database._connection.driver.address,
-                )
 
     def _end(self, stage: _Stage) -> None:
         """End this unit. What still comes inside its block is refused: it is not to be committed by itself."""
@@ -244,7 +227,3 @@ def _lose(changes: list[Change]) -> None:
     for change in changes:
         if change.writes:
             change.entry.lose(change.mutation)
-
-
-def _relies_on_something(mutation: Mutation) -> bool:
-    return isinstance(mutation, CheckRange) or mutation.expect is not ANYTHING

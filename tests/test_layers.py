@@ -58,7 +58,7 @@ LAYERS = [
         "kvmodel.unit_of_work",
     ],
     ["kvmodel.database"],
-    ["kvmodel._tree*", "kvmodel.queue", "kvmodel.tree"],
+    ["kvmodel._queue*", "kvmodel._tree*", "kvmodel.queue", "kvmodel.tree"],
     ["kvmodel"],
     ["kvmodel.testing", "kvmodel.testing.*"],
 ]

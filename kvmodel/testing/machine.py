@@ -1,8 +1,8 @@
 """Random programs: a database and its model in plain Python, driven side by side by Hypothesis.
 
-``make_machine(open_database)`` answers a class for ``hypothesis.stateful.run_state_machine_as_test``, with a
-``TestCase`` for pytest. Programs create, save, update, delete and expire records, read them in every way, let time pass, and run
-units of work that interleave. What the store denies is left out.
+``make_machine(open_database)`` answers a class for ``hypothesis.stateful.run_state_machine_as_test``. Its programs
+create, save, update, delete and expire records, read them in every way, let time pass, and run units of work that
+interleave. What the store denies is left out.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 import kvmodel as kv
 from kvmodel.testing.clock import VirtualClock
-from kvmodel.testing.players import Player, UnitPlayer
+from kvmodel.testing.players import Player
 from kvmodel.testing.reference import Bounds, Content, ThingKey
+from kvmodel.testing.unit_players import UnitPlayer
 
 __all__ = ["OpenDatabase", "make_machine"]
 

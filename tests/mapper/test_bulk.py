@@ -232,6 +232,34 @@ async def test_stale_and_deleted_objects_are_conflicts(db: kv.Database) -> None:
     assert [outcome.status for outcome in caught.value.outcomes] == [kv.Status.UNSENT, kv.Status.CONFLICT]
 
 
+async def test_unknown_fields_are_kept_by_every_way_to_save(db: kv.Database) -> None:
+    """save_many, a batch and a unit leave an object ready to be saved again with what its model does not know."""
+
+    class Wide(kv.Model, table="things"):
+        name: str = kv.partition_key()
+        age: int = 0
+        extra: str = ""
+
+    class Narrow(kv.Model, table="things"):
+        name: str = kv.partition_key()
+        age: int = 0
+
+    await Wide.objects.create(Wide("a", extra="kept"))
+    thing = await Narrow.objects.get("a")
+    for age in range(1, 7):
+        thing.age = age
+        if age % 3 == 0:
+            await Narrow.objects.save_many([thing])
+        elif age % 3 == 1:
+            async with db.batch() as batch:
+                batch.put(thing)
+        else:
+            async with db.unit_of_work() as uow:
+                uow.put(thing)
+
+        assert await Wide.objects.get("a") == Wide("a", age, "kept")
+
+
 # --- keys that come again ---------------------------------------------------------------------------------------------
 
 

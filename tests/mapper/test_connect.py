@@ -433,6 +433,23 @@ async def test_reads_follow_the_open_databases(url: str) -> None:
         await Item.objects.get("a")
 
 
+async def test_a_read_in_a_unit_chooses_for_that_unit_only() -> None:
+    """What was found inside a unit is not where the same call reads outside of it."""
+
+    class Part(kv.Model, table="parts"):
+        name: str = kv.partition_key()
+
+    async with kv.connect("memory://") as one, kv.connect("memory://") as two:
+        async with one.unit_of_work() as uow:
+            uow.add(Part("a"))
+            await Part.objects.get("a")
+            await Part.objects.using(uow).get("a")
+        for objects in (Part.objects, Part.objects):
+            with pytest.raises(kv.NoDatabase):
+                await objects.get("a")
+        assert await Part.objects.using(two).find("a") is None
+
+
 async def test_reads_that_are_near_are_still_judged(db: kv.Database, clock: Clock) -> None:
     """The short way of get knows absence, expiry, budgets, units, bounds of keys and other loops all the same."""
     await Session.objects.create(Session("t"))

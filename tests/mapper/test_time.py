@@ -378,6 +378,19 @@ async def test_a_forced_write_with_a_deadline_that_has_passed_is_refused(db: kv.
     assert await Session.objects.exists("t")
 
 
+async def test_a_deleted_object_that_is_saved_takes_its_models_default(db: kv.Database, clock: Clock) -> None:
+    """It is a new record: nothing of the old one's deadline is left, and it does not live for ever either."""
+    session = await Session.objects.create(Session("t"), expires_at=None)
+    await Session.objects.delete(session)
+
+    await Session.objects.save(session, force=True)
+
+    clock.advance(3599)
+    assert await Session.objects.exists("t")
+    clock.advance(1)
+    assert not await Session.objects.exists("t")
+
+
 async def test_refresh_finds_the_record_that_was_loaded(db: kv.Database) -> None:
     """A key field that was changed by mistake is lost as every change is; a frozen object is refused."""
     ada = await User.objects.create(User("red", "ada", age=1))

@@ -117,6 +117,32 @@ async def test_units_by_hand_may_end_in_any_order(db: kv.Database) -> None:
     assert [user.name for user in await User.objects.range("red")] == ["ada", "bob"]
 
 
+async def test_a_unit_that_ends_below_open_ones(db: kv.Database) -> None:
+    """The units above it stay in force, one after the other."""
+    one = await db.unit_of_work().begin()
+    two = await db.unit_of_work().begin()
+    three = await db.unit_of_work().begin()
+
+    await one.rollback()
+    await User.objects.create(User("red", "three"))
+    await three.commit()
+    await User.objects.create(User("red", "two"))
+    await two.rollback()
+
+    assert [user.name for user in await User.objects.range("red")] == ["three"]
+
+
+async def test_a_unit_that_was_begun_in_another_task(db: kv.Database) -> None:
+    """It is used by its name, and ended from here; this task's own calls were never part of it."""
+    uow = await asyncio.create_task(db.unit_of_work().begin())
+    await User.objects.using(uow).create(User("red", "ada"))
+    assert await User.objects.find("red", "ada") is None
+
+    await uow.commit()
+
+    assert await User.objects.exists("red", "ada")
+
+
 async def test_a_commit_that_fails_for_a_pending_call_ends_its_block(planned: kv.Database) -> None:
     """A call that nobody awaited fails the block; the unit is over and the task free."""
     blocked = FaultPlan(calls=["read"], script=[Fault.STALL])
@@ -219,6 +245,38 @@ async def test_a_lost_commit_makes_what_it_wrote_unknown(planned: kv.Database, p
     await User.objects.refresh(ada)
     ada.age = 2
     await User.objects.save(ada)
+
+
+async def test_a_lost_commit_without_objects(planned: kv.Database, plan: FaultPlan) -> None:
+    """What was deleted by key has no object that could be unknown."""
+    await _users("ada")
+    plan.then(Fault.CUT_AFTER)
+
+    with pytest.raises(kv.OutcomeUnknown):
+        async with planned.unit_of_work():
+            await User.objects.delete("red", "ada")
+
+    assert not await User.objects.exists("red", "ada")
+
+
+async def test_states_after_a_commit(db: kv.Database) -> None:
+    """Only what was deleted is deleted: what was read stays loaded, and what was put is so at its new version."""
+    await _users("ada", "bob", "cyd")
+
+    async with db.unit_of_work() as uow:
+        ada, bob, cyd = await User.objects.get_many([("red", name) for name in ("ada", "bob", "cyd")])
+        assert ada is not None
+        assert bob is not None
+        assert cyd is not None
+        before = kv.version(ada), kv.version(cyd)
+        uow.delete(bob)
+        uow.put(cyd)
+
+    assert kv.version(ada) == before[0]
+    assert kv.version(cyd) != before[1]
+    assert kv.version(cyd) == kv.version(await User.objects.get("red", "cyd"))
+    with pytest.raises(kv.ValidationError):
+        kv.version(bob)
 
 
 async def test_a_cancelled_commit_makes_what_it_wrote_unknown(planned: kv.Database, plan: FaultPlan) -> None:
@@ -401,6 +459,25 @@ async def test_delete_of_what_the_unit_added(db: kv.Database) -> None:
     assert [user.name for user in await User.objects.range("red")] == ["ada"]
 
 
+async def test_uow_delete_relies_on_what_was_loaded(db: kv.Database) -> None:
+    """An object from outside goes only if unchanged; one that this unit added goes, whatever it was before."""
+    ada = await User.objects.create(User("red", "ada"))
+    gone = await User.objects.create(User("red", "gone"))
+    await User.objects.delete(gone)
+    await User.objects.update("red", "ada", age=1)
+
+    with pytest.raises(kv.Conflict):
+        async with db.unit_of_work() as uow:
+            uow.delete(ada)
+    async with db.unit_of_work() as uow:
+        uow.add(gone)
+        uow.delete(gone)
+        with pytest.raises(kv.Conflict):
+            uow.put(gone)
+
+    assert [user.name for user in await User.objects.range("red")] == ["ada"]
+
+
 async def test_delete_add_delete_add(db: kv.Database) -> None:
     """What counts is the last word, over what was there in the beginning."""
     await _users("ada")
@@ -456,6 +533,25 @@ async def test_exists_then_get(db: kv.Database) -> None:
         assert await User.objects.find("red", "eve") is None
 
     assert (await User.objects.get("red", "ada")).age == 1
+
+
+async def test_reads_that_overlap_give_one_object() -> None:
+    """However many ask a remote store for one key at once, and whichever way: one object, changes and all."""
+    async with kv.connect("memory://", reads_in_place=False) as db:
+        await _users("ada")
+        async with db.unit_of_work():
+            objects = User.objects
+            found = await asyncio.gather(
+                objects.get("red", "ada"),
+                objects.update("red", "ada", age=1),
+                objects.range("red").first(),
+                objects.find("red", "ada"),
+                objects.exists("red", "ada"),
+            )
+            many = await asyncio.gather(objects.get_many([("red", "ada")]), objects.get("red", "ada"))
+
+        assert all(each is found[0] for each in (*found[1:4], many[0][0], many[1]))
+        assert (await User.objects.get("red", "ada")).age == 1
 
 
 async def test_refresh_forgets_what_was_not_committed(db: kv.Database) -> None:
@@ -580,6 +676,24 @@ async def test_a_new_object_does_not_inherit_a_deadline(db: kv.Database, clock: 
     assert (await Session.objects.get("t")).user == "eve"
     clock.advance(1)
     assert await Session.objects.find("t") is None
+
+
+async def test_an_object_that_is_added_anew_takes_its_models_default(db: kv.Database, clock: Clock) -> None:
+    """What it was loaded with belonged to the record that is gone."""
+    session = await Session.objects.create(Session("t"), expires_in=timedelta(seconds=5))
+    await Session.objects.delete("t")
+    async with db.unit_of_work() as uow:
+        uow.add(session)
+    clock.advance(6)
+    assert await Session.objects.exists("t")
+
+    await Session.objects.expire("t", expires_in=timedelta(seconds=5))
+    session = await Session.objects.get("t")
+    await Session.objects.delete("t")
+    async with db.unit_of_work():
+        await Session.objects.create(session)
+    clock.advance(6)
+    assert await Session.objects.exists("t")
 
 
 async def test_a_deadline_survives_a_second_put(db: kv.Database, clock: Clock) -> None:

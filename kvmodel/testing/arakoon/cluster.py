@@ -42,6 +42,9 @@ class _Link(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         served = self._served
+        if not served.node.is_up:  # It was accepted when the node was about to die.
+            self.abort()
+            return
         if len(served.links) >= served.max_connections:
             self._send(encode_refusal(Code.MAX_CONNECTIONS, b"too many clients"))
             self._end()
@@ -190,7 +193,8 @@ class LocalCluster:
             answer.cancel()
         for served in self._served.values():
             served.stop()
-        await asyncio.sleep(0)  # The event loop closes what was aborted at its next turn.
+        for _ in range(4):  # The event loop closes what was aborted, and what it is accepting, at its next turns.
+            await asyncio.sleep(0)
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 

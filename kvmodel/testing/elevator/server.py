@@ -266,7 +266,7 @@ class ElevatorServer:
     def _encode(self, reply: Reply) -> list[bytes]:
         frames = encode_reply(reply)
         if self.quirks.new_msgpack:
-            frames[1] = msgpack.packb({"datas": reply.data}, default=None)
+            frames[1] = msgpack.packb({"datas": reply.data}) or b""
         return frames
 
 

@@ -9,8 +9,9 @@ Rules.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias, cast
 from uuid import uuid4
 
@@ -291,10 +292,12 @@ class Storage:
         if prefix is not None:
             if first is not None or last is not None or not isinstance(prefix, bytes):
                 raise Silent
-            return _shaped([row for row in _from(rows, prefix) if row[0].startswith(prefix)], keys, values)
+            begin = itertools.takewhile(lambda row: row[0].startswith(prefix), _from(rows, prefix))
+            return _shaped(list(begin), keys, values)
         if not isinstance(last, bytes | None) or not isinstance(first, bytes | None):
             raise Silent
-        return _shaped([row for row in _from(rows, first) if last is None or row[0] <= last], keys, values)
+        within = itertools.takewhile(lambda row: last is None or row[0] <= last, _from(rows, first))
+        return _shaped(list(within), keys, values)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -391,15 +394,14 @@ def _mget(rows: MemoryStore, args: list[Value]) -> Data:
     keys = _arguments(_first(args))
     if not keys or not all(key is None or isinstance(key, bytes) for key in keys):
         raise Silent
-    found: list[Value] = []
-    for number, key in enumerate(keys):
-        again = key in keys[number + 1 :]  # Only the last place of a key that comes again is filled.
-        found.append(None if again or not isinstance(key, bytes) else rows.get(key))
-    return found
+    last = {key: number for number, key in enumerate(keys)}  # Only the last place of a key that comes again is filled.
+    return [
+        rows.get(key) if isinstance(key, bytes) and last[key] == number else None for number, key in enumerate(keys)
+    ]
 
 
-def _from(rows: MemoryStore, start: bytes | None) -> Rows:
-    return list(rows.iterate(start or b"", b"", False))
+def _from(rows: MemoryStore, start: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    return rows.iterate(start or b"", b"", False)
 
 
 def _slice(rows: MemoryStore, args: list[Value]) -> Data:
@@ -408,12 +410,12 @@ def _slice(rows: MemoryStore, args: list[Value]) -> Data:
     first, count, keys, values = _with_defaults(args, [True, True])
     if not isinstance(first, bytes | None):
         raise Silent
-    found = _from(rows, first)
+    most = None  # Of other types than numbers any is larger than a number, to Python 2.
     if count is None:
-        found = []
+        most = 0
     elif isinstance(count, int | float):
-        found = found[: max(math.ceil(count), 0)]
-    return _shaped(found, keys, values)
+        most = max(math.ceil(count), 0)
+    return _shaped(list(itertools.islice(_from(rows, first), most)), keys, values)
 
 
 def _shaped(rows: Rows, keys: Value, values: Value) -> Data:
