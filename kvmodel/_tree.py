@@ -249,7 +249,6 @@ class Tree(Generic[M]):
 
     def _make(self, path: Path, payload: tuple[object, ...], fields: dict[str, object]) -> M:
         """Make a node, its payload as the constructor would take it."""
-        make_path(self._schema, path, root=False)
         keys = dict(zip((field.name for field in self._schema.partition), self._values, strict=True)) | {"path": path}
         aliases = {member.name: member.alias for member in self._schema.constructor}
         names = [

@@ -363,8 +363,6 @@ async def _write(bound: Bound[Any], mutations: Sequence[Mutation], until: float)
     try:
         await bound.driver.write(mutations, atomic=True, now=bound.now(), until=until)
     except TooLarge as error:
-        if error.key is not None:
-            raise
         raise TooLarge(
             f"this subtree is more than the store takes in one commit: {_REMEDY}",
             size=error.size,

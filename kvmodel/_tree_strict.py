@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvmodel import _aio
 from kvmodel._bulk import settle
 from kvmodel._deadlines import KEEP
-from kvmodel._direct import lose, new_deadline
+from kvmodel._direct import new_deadline
 from kvmodel._stamps import new_stamp
 from kvmodel._tree_paths import Path, below
 from kvmodel.drivers.base import ANYTHING, PRESENT, Atomicity, Check, CheckRange, Delete, Key, Mutation, Outcome, Put
-from kvmodel.errors import Conflict, NotFound, OutcomeUnknown, Unsupported, ValidationError
+from kvmodel.errors import Conflict, NotFound, Unsupported, ValidationError
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
@@ -43,9 +42,6 @@ async def put_child(objects: Repository[M, *tuple[Any, ...]], node: M, parent: K
         outcome, _ = await _write(bound, [put, Check(bound.table, parent, PRESENT)], until)
     except Conflict as conflict:  # Nothing else is expected by this write.
         raise _no_parent(bound, parent) from conflict
-    except (OutcomeUnknown, _aio.CancelledError):
-        lose(node, put)
-        raise
     settle(put, node, outcome)
     return node
 

@@ -219,13 +219,18 @@ class Database:
             else:
                 return result
 
-    async def purge_expired(self, *models: type[Model]) -> int:
+    async def purge_expired(self, *models: type[Model], force: bool = False) -> int:
         """Remove expired records, each only in the version that was seen, and answer how many.
 
         They are invisible before; this gives their space back where the store does not do so by itself.
 
         Args:
             models: Whose records; left out, those of every model of this program that this database holds.
+            force: Remove them even where the store can't compare versions: a record that somebody writes again at that
+                very moment may go too.
+
+        Raises:
+            Unsupported: The store can't compare versions, and ``force`` was not given.
         """
         self._connection.check_usable()
         removed = 0
@@ -233,7 +238,7 @@ class Database:
             after: Key | None = None
             while True:
                 step = await bound.driver.purge(
-                    bound.table, limit=_PURGE_STEP, after=after, now=bound.now(), until=bound.until()
+                    bound.table, limit=_PURGE_STEP, after=after, now=bound.now(), until=bound.until(), force=force
                 )
                 removed += step.removed
                 after = step.resume

@@ -96,7 +96,7 @@ class Repository(Generic[M, *Ks]):
 
     def _find_near(self, bound: Bound[M], unit: UnitOfWork | None) -> None:
         """Remember a table that answers reads at once, for :meth:`get`."""
-        if unit is None and self._unit is None and bound.peek is not None:
+        if unit is None and bound.peek is not None:
             self._near = bound
             open_databases.watch(self)
 

@@ -466,8 +466,13 @@ class Driver(Protocol):
         """
         ...
 
-    async def purge(self, table: Table, *, limit: int, after: Key | None, now: int, until: float) -> Purged:
-        """Remove up to ``limit`` expired records behind ``after``, each only in the version that was seen."""
+    async def purge(
+        self, table: Table, *, limit: int, after: Key | None, now: int, until: float, force: bool = False
+    ) -> Purged:
+        """Remove up to ``limit`` expired records behind ``after``, each only in the version that was seen.
+
+        A store that can't compare versions removes blindly with ``force``, and raises ``Unsupported`` without.
+        """
         ...
 
     def watch(self, table: Table, slice: Slice, position: str | None) -> AsyncIterator[object]:

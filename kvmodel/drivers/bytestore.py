@@ -223,7 +223,9 @@ class ByteStore(Driver):
             outcomes += done
         return outcomes
 
-    async def purge(self, table: Table, *, limit: int, after: Key | None, now: int, until: float) -> Purged:
+    async def purge(
+        self, table: Table, *, limit: int, after: Key | None, now: int, until: float, force: bool = False
+    ) -> Purged:
         """Remove up to ``limit`` expired records of one page behind ``after``."""
         if table.layout == "plain":
             return Purged(0)

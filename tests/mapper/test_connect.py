@@ -441,12 +441,13 @@ async def test_a_read_in_a_unit_chooses_for_that_unit_only() -> None:
 
     async with kv.connect("memory://") as one, kv.connect("memory://") as two:
         async with one.unit_of_work() as uow:
-            uow.add(Part("a"))
+            named = Part.objects.using(uow)
+            assert await Part.objects.find("a") is None
+            assert await named.find("b") is None
+        with pytest.raises(kv.NoDatabase):
             await Part.objects.get("a")
-            await Part.objects.using(uow).get("a")
-        for objects in (Part.objects, Part.objects):
-            with pytest.raises(kv.NoDatabase):
-                await objects.get("a")
+        with pytest.raises(kv.Closed):
+            await named.get("b")
         assert await Part.objects.using(two).find("a") is None
 
 

@@ -389,6 +389,9 @@ async def test_a_deleted_object_that_is_saved_takes_its_models_default(db: kv.Da
     assert await Session.objects.exists("t")
     clock.advance(1)
     assert not await Session.objects.exists("t")
+    await Session.objects.create(session, expires_in=timedelta(seconds=5))
+    clock.advance(5)
+    assert not await Session.objects.exists("t")
 
 
 async def test_refresh_finds_the_record_that_was_loaded(db: kv.Database) -> None:

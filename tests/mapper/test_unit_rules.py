@@ -333,6 +333,18 @@ async def test_a_key_that_was_asked_for_is_checked_whatever_read_it_first(db: kv
             await User.objects.using(db, outside=True).update("red", "ada", age=1)
 
 
+async def test_a_look_at_a_key_is_checked_whatever_reads_it_later(db: kv.Database) -> None:
+    """An unchecked range that shows the record afterwards takes nothing from exists."""
+    await _users("ada")
+
+    with pytest.raises(kv.Conflict):
+        async with db.unit_of_work() as uow:
+            assert await User.objects.exists("red", "ada")
+            await User.objects.range("red").unchecked()
+            uow.add(User("red", "eve"))
+            await User.objects.using(db, outside=True).update("red", "ada", age=1)
+
+
 async def test_a_read_that_failed_checks_nothing(db: kv.Database) -> None:
     """A key whose read failed was not read: an unchecked range that shows it later leaves it unchecked."""
     await _users("ada")

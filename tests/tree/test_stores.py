@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 import kvmodel as kv
 from kvmodel.testing import Fault, FaultPlan
-from tests.tree.models import Node, content, fill, tree
-
-P = TypeVar("P")
-R = TypeVar("R")
+from tests.tree.interloper import Interloper
+from tests.tree.models import Branch, Node, content, fill, tree
 
 PATHS = ["a", "a/b", "a/b/c", "a/b/d", "a/c", "z"]
 
@@ -85,19 +82,6 @@ async def test_units_without_range_checks() -> None:
 # --- races ------------------------------------------------------------------------------------------------------------
 
 
-class Interloper:
-    """Stands between a connection and its store, and does something of its own just before the first commit."""
-
-    def __init__(self, act: Callable[[], Awaitable[object]]) -> None:
-        self.act: Callable[[], Awaitable[object]] | None = act
-
-    async def carry(self, call: str, payload: Sequence[P], apply: Callable[[Sequence[P]], Awaitable[R]]) -> R:
-        if call == "write" and self.act is not None:
-            act, self.act = self.act, None
-            await act()
-        return await apply(payload)
-
-
 @pytest.mark.parametrize("range_checks", [True, False])
 @pytest.mark.parametrize("does", ["changes", "deletes", "adds", "takes"])
 async def test_others_write_meanwhile(does: str, range_checks: bool) -> None:
@@ -136,6 +120,61 @@ async def test_others_write_meanwhile(does: str, range_checks: bool) -> None:
             "takes": {**rest, "a/b": 2, "a/b/c": 3, "a/b/d": 4, "n/d": 60},
         }[does]
     )
+
+
+@pytest.mark.parametrize("range_checks", [True, False])
+async def test_a_copy_is_of_one_moment(range_checks: bool) -> None:
+    """What is copied was so at one moment: a node that is changed meanwhile is read again."""
+    async with kv.connect("memory://copies") as other:
+        theirs = Node.objects.using(other)
+        await theirs.save_many([Node("t", 1, path=("a",)), Node("t", 2, path=("a", "b"))])
+        plan = Interloper(lambda: theirs.update("t", ("a", "b"), value=20))
+        async with kv.connect("memory://copies", plan=plan, range_checks=range_checks) as db:
+            nodes = Node.objects.using(db).tree("t")
+            assert await nodes.copy("a", "c") == 2
+            found = [node.value for node in await nodes.walk("c")]
+    assert plan.act is None
+    assert found == [1, 20]
+
+
+async def test_a_deletion_takes_newcomers_along() -> None:
+    """Where the store checks ranges, nothing is left of a subtree at the moment it goes."""
+    async with kv.connect("memory://deletions") as other:
+        theirs = Node.objects.using(other)
+        await theirs.save_many([Node("t", 1, path=("a",)), Node("t", 2, path=("a", "b"))])
+        plan = Interloper(lambda: theirs.create(Node("t", 3, path=("a", "c"))))
+        async with kv.connect("memory://deletions", plan=plan) as db:
+            nodes = Node.objects.using(db).tree("t")
+            assert await nodes.delete_subtree("a") == 3
+            assert await nodes.subtree_count() == 0
+    assert plan.act is None
+
+
+async def test_a_place_that_is_taken_during_a_batch() -> None:
+    """In batches, a node that somebody puts at the new place meanwhile is not written over."""
+    async with kv.connect("memory://places") as other:
+        theirs = Node.objects.using(other)
+        await theirs.save_many([Node("t", 1, path=("a",)), Node("t", 2, path=("a", "b"))])
+        plan = Interloper(lambda: theirs.create(Node("t", 9, path=("x", "b"))), call="batch")
+        async with kv.connect("memory://places", plan=plan) as db:
+            nodes = Node.objects.using(db).tree("t")
+            with pytest.raises(kv.BatchError) as error:
+                await nodes.move("a", "x", atomic=False)
+            found = {node.path: node.value for node in await nodes.walk()}
+    assert [outcome.status for outcome in error.value.outcomes] == [kv.Status.WRITTEN, kv.Status.CONFLICT]
+    assert found == {("a",): 1, ("a", "b"): 2, ("x",): 1, ("x", "b"): 9}
+
+
+async def test_a_parent_that_goes_meanwhile() -> None:
+    """In a strict tree a subtree is not moved under a node that goes at that moment."""
+    async with kv.connect("memory://parents") as other:
+        theirs = Branch.objects.using(other)
+        await theirs.save_many([Branch("t", path=("a",)), Branch("t", path=("p",))])
+        plan = Interloper(lambda: theirs.delete("t", ("p",)))
+        async with kv.connect("memory://parents", plan=plan) as db:
+            with pytest.raises(kv.NotFound, match="parent"):
+                await Branch.objects.using(db).tree("t").move("a", ("p", "a"))
+        assert [node.path for node in await theirs.range("t")] == [("a",)]
 
 
 async def test_lost_races_end() -> None:
@@ -182,15 +221,7 @@ async def test_a_batch_that_meets_a_change() -> None:
         theirs = Node.objects.using(other)
         await theirs.save_many([Node("t", 1, path=("a",)), Node("t", 2, path=("a", "b"))])
 
-        class Meddler(Interloper):
-            async def carry(self, call: str, payload: Sequence[P], apply: Callable[[Sequence[P]], Awaitable[R]]) -> R:
-                found = await apply(payload)
-                if call == "batch" and self.act is not None:
-                    act, self.act = self.act, None
-                    await act()
-                return found
-
-        plan = Meddler(lambda: theirs.update("t", ("a", "b"), value=20))
+        plan = Interloper(lambda: theirs.update("t", ("a", "b"), value=20), call="batch", after=True)
         async with kv.connect("memory://batches", plan=plan) as db:
             nodes = Node.objects.using(db).tree("t")
             with pytest.raises(kv.BatchError) as error:

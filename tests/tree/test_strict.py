@@ -33,9 +33,14 @@ async def test_a_node_wants_its_parent() -> None:
     await nodes.cursor("a").set(1)
     node = await nodes.cursor("a", "b").set(2)
     assert await paths() == [("a",), ("a", "b")]
+    await Branch.objects.update("t", ("a", "b"), value=4)
     node.value = 3
-    await Branch.objects.save(node)
-    assert await nodes.cursor("a", "b").get() == Branch("t", 3, path=("a", "b"))
+    with pytest.raises(kv.Conflict):
+        await Branch.objects.save(node)
+    with pytest.raises(kv.ValidationError, match="root"):
+        await nodes.cursor().set(1)
+    with pytest.raises(kv.ValidationError, match="root"):
+        await nodes.cursor().delete()
 
 
 @pytest.mark.usefixtures("db")

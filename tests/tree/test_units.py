@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kvmodel as kv
-from tests.tree.models import Node, content, fill, texts
+from tests.tree.models import Leaf, Node, Shade, content, fill, texts
 
 PATHS = ["a", "a/b", "a/b/c", "a/b/d", "a/c", "z"]
 
@@ -63,6 +63,32 @@ async def test_objects_of_a_unit_are_moved_as_they_are(db: kv.Database) -> None:
     with pytest.raises(kv.Conflict, match="deleted"):
         await Node.objects.save(node)
     await Node.objects.save(moved)
+
+
+async def test_copies_share_nothing(db: kv.Database) -> None:
+    """A copy that a unit makes is an object of its own, down to the lists in it."""
+    leaves = Leaf.objects.tree(Shade.DARK, 2024)
+    await leaves.cursor("a").set("x", ["one"])
+    async with db.unit_of_work():
+        await leaves.copy("a", "b")
+        copied = await leaves.cursor("b").get()
+        assert copied is not None
+        copied.tags.append("two")
+
+    assert [leaf.tags for leaf in await leaves.walk()] == [["one"], ["one", "two"]]
+
+
+async def test_what_cannot_be_stored_is_refused_before_anything_moves(db: kv.Database) -> None:
+    """A node that the unit has spoilt stops a move, and the unit is as it was before."""
+    nodes = await fill(["a", "a/b", "a/c"])
+    async with db.unit_of_work() as uow:
+        spoilt = await nodes.cursor("a", "c").get()
+        assert spoilt is not None
+        spoilt.value = "three"  # type: ignore[assignment]
+        with pytest.raises(kv.ValidationError, match="int"):
+            await nodes.move("a", "x")
+        assert texts(await nodes.walk()) == "a a/b a/c"
+        await uow.rollback()
 
 
 async def test_a_place_that_the_unit_has_made_free(db: kv.Database) -> None:

@@ -18,7 +18,7 @@ def test_random_programs(kv_url: str) -> None:
 
     from kvmodel.testing.machine import make_machine
 
-    examples = settings().max_examples if settings().max_examples > 100 else 40
+    examples = settings().max_examples if settings().max_examples > 100 else 30
 
     async def open_database(clock: VirtualClock) -> kv.Database:
         return await kv.connect(kv_url, namespace=f"test-{secrets.token_hex(6)}", clock=clock)
