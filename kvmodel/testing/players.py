@@ -299,7 +299,7 @@ class Player:
 
     async def purge(self) -> None:
         """Remove what has expired."""
-        removed = await self.db.purge_expired(Thing)
+        removed = await self.db.purge_expired(Thing, force=not self.capabilities.conditional)
         if self.capabilities.expiry is kv.Expiry.EMULATED:
             assert removed == self.reference.dead()
         self.reference.purge()

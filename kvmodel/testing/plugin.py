@@ -118,7 +118,7 @@ async def _clean(db: kv.Database) -> None:
         if bound.ready and db.capabilities.scan_table and db.capabilities.durability > kv.Durability.MEMORY:
             try:
                 await bound.schema.model.objects.using(db, outside=True).scan().delete()
-                await db.purge_expired(bound.schema.model)
+                await db.purge_expired(bound.schema.model, force=True)
             except kv.KvModelError:
                 continue
 

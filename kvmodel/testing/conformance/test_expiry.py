@@ -195,11 +195,13 @@ async def test_purge_removes_what_expired_and_nothing_else(kv_db: kv.Database, k
         await objects.save(Item("t", f"{number:03}"), expires_in=timedelta(seconds=number + 1))
     await Lease.objects.using(kv_db).save(Lease("s", "a"))
 
-    assert await kv_db.purge_expired() == 0
+    # Where the store can't compare versions it has to be forced: here nobody else writes.
+    force = not kv_db.capabilities.conditional
+    assert await kv_db.purge_expired(force=force) == 0
     kv_clock.advance(150)
-    assert await kv_db.purge_expired(Lease) == 0
-    assert await kv_db.purge_expired(Item) == 151
-    assert await kv_db.purge_expired() == 0
+    assert await kv_db.purge_expired(Lease, force=force) == 0
+    assert await kv_db.purge_expired(Item, force=force) == 151
+    assert await kv_db.purge_expired(force=force) == 0
 
     found = await objects.get_many([("t", f"{number:03}") for number in range(300)])
     assert names(found)[149:151] == [None, "150"]
