@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -113,7 +114,11 @@ class _Link(asyncio.Protocol):
 
 
 class _Served:
-    """A node and its listening socket."""
+    """A node and its listening socket.
+
+    It accepts by itself: an ``asyncio.Server`` that is closed while it is accepting leaves a socket behind, and nodes
+    are killed at any moment.
+    """
 
     def __init__(self, cluster: LocalCluster, node: Node, max_connections: int) -> None:
         self.cluster = cluster
@@ -121,19 +126,41 @@ class _Served:
         self.max_connections = max_connections
         self.links: set[_Link] = set()
         self.port = 0
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: set[asyncio.Task[object]] = set()
 
-    async def start(self, port: int) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Link(self), HOST, port or self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+    def start(self, port: int) -> None:
+        if self._listener is None:
+            self._listener = socket.create_server((HOST, port or self.port), backlog=100)
+            self._listener.setblocking(False)
+            self.port = self._listener.getsockname()[1]
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
         self.node.is_up = True
+
+    def _accept(self) -> None:
+        if self._listener is None:
+            return
+        try:
+            accepted, _ = self._listener.accept()
+        except OSError:
+            return
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        task: asyncio.Task[object] = loop.create_task(loop.connect_accepted_socket(lambda: _Link(self), accepted))
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+
+    async def settle(self) -> None:
+        """Wait for the connections that are being accepted."""
+        await asyncio.gather(*self._accepting, return_exceptions=True)
 
     def stop(self) -> None:
         self.node.is_up = False
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         for link in list(self.links):
             link.abort()
         self.links.clear()
@@ -182,7 +209,7 @@ class LocalCluster:
     async def start(self) -> None:
         """Listen, with the first node as master."""
         for node, port in zip(self.nodes, self._ports, strict=True):
-            await self._served[node.name].start(port)
+            self._served[node.name].start(port)
         self.elect(self.nodes[0].name)
 
     async def stop(self) -> None:
@@ -193,8 +220,9 @@ class LocalCluster:
             answer.cancel()
         for served in self._served.values():
             served.stop()
-        for _ in range(4):  # The event loop closes what was aborted, and what it is accepting, at its next turns.
-            await asyncio.sleep(0)
+        for served in self._served.values():
+            await served.settle()
+        await asyncio.sleep(0)  # The event loop closes what was aborted at its next turn.
 
     # --- what it is ---------------------------------------------------------------------------------------------------
 
@@ -319,7 +347,7 @@ class LocalCluster:
     async def restart(self, name: str) -> None:
         """Start a node again, with what it had and what it missed."""
         node = self.node(name)
-        await self._served[name].start(0)
+        self._served[name].start(0)
         node.master = None if self.master is None else self.master.name
         self._catch_up(node)
         if self.master is None and self.has_majority:
