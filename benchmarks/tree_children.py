@@ -27,13 +27,12 @@ import kvmodel as kv
 from benchmarks.floor import FORMAT, STAMP_END
 from benchmarks.measure import Comparison, compare
 from benchmarks.models import url
-from kvmodel.tree import TreeModel
 
 RESULTS = Path(__file__).parent / "results" / "tree_children.json"
 TABLE = b"\x05\x00\x02bench_nodes\x00"  # no namespace, then the table's name
 
 
-class Node(TreeModel, table="bench_nodes"):
+class Node(kv.TreeModel, table="bench_nodes"):
     """What lies in the tree."""
 
     tree: str = kv.partition_key()

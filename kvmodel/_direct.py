@@ -218,5 +218,5 @@ async def pause(attempt: int, until: float) -> bool:
     remaining = until - time.monotonic()
     if remaining <= 0:
         return False
-    await _aio.sleep(min(random.uniform(0, min(0.0005 * 2**attempt, 0.05)), remaining))  # noqa: S311 - not a secret
+    await _aio.sleep(min(random.uniform(0, min(0.0005 * 2 ** min(attempt, 7), 0.05)), remaining))  # noqa: S311 - not a secret
     return time.monotonic() < until

@@ -14,6 +14,7 @@ import pytest
 
 import kvmodel as kv
 from kvmodel import _aio, _binding
+from kvmodel._direct import pause
 from kvmodel.database import Connection, Database
 from kvmodel.drivers.base import Absent, Key, Mutation, Outcome, Row, Rows, Slice, Table
 from kvmodel.drivers.memory import MemoryDriver
@@ -417,3 +418,9 @@ async def test_refresh_of_an_object_that_was_never_stored(db: kv.Database) -> No
     await User.objects.save(ada)
 
     assert (await User.objects.get("red", "ada")).age == 2
+
+
+async def test_the_pause_between_attempts_stays_short() -> None:
+    """However many races were lost, the next attempt comes soon; and never when time is up."""
+    assert await pause(5_000, time.monotonic() + 10)
+    assert not await pause(1, time.monotonic() - 1)

@@ -8,18 +8,17 @@ from uuid import UUID
 
 import kvmodel as kv
 from kvmodel._tree import Tree
-from kvmodel.tree import TreeModel
 
 Path = tuple[str | int | UUID, ...]
 
 
-class Node(TreeModel, table="nodes"):
+class Node(kv.TreeModel, table="nodes"):
     tree: str = kv.partition_key()
     value: int = 0
     note: str | None = None
 
 
-class Branch(TreeModel, table="branches", strict=True):
+class Branch(kv.TreeModel, table="branches", strict=True):
     tree: str = kv.partition_key()
     value: int = 0
 
@@ -29,7 +28,7 @@ class Shade(Enum):
     LIGHT = "light"
 
 
-class Leaf(TreeModel, table="leaves", frozen=True):
+class Leaf(kv.TreeModel, table="leaves", frozen=True):
     """Two partition fields, one of them no plain value, around a payload; lists and keyword-only fields in it."""
 
     shade: Shade = kv.partition_key()

@@ -9,7 +9,6 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.testing import VirtualClock
-from kvmodel.tree import TreeModel
 from tests.tree.models import Node, content, fill, tree
 
 PATHS = ["a", "a/b", "a/b/c", "a/b/d", "a/c", "z"]
@@ -90,7 +89,7 @@ async def test_deadlines_go_along(db: kv.Database, clock: VirtualClock, atomic: 
     assert await content() == {"c": 1, "x": 1}
 
 
-class Wider(TreeModel, table="nodes"):
+class Wider(kv.TreeModel, table="nodes"):
     """The table of nodes as a newer program sees it."""
 
     tree: str = kv.partition_key()
@@ -122,12 +121,12 @@ async def test_unknown_fields_go_along(db: kv.Database, inside: bool) -> None:
     assert (again.value, again.colour) == (2, "red")
 
 
-class Older(TreeModel, table="versions"):
+class Older(kv.TreeModel, table="versions"):
     tree: str = kv.partition_key()
     cents: int = 0
 
 
-class Newer(TreeModel, table="versions", schema=2):
+class Newer(kv.TreeModel, table="versions", schema=2):
     tree: str = kv.partition_key()
     euros: float = 0.0
 

@@ -12,7 +12,6 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.schema import schema_of
-from kvmodel.tree import TreeModel
 from tests.tree.models import Leaf, Node, Shade
 
 
@@ -29,7 +28,7 @@ def test_the_path_comes_along() -> None:
 
 
 def redeclare_with_fewer_types() -> Any:
-    class Folder(TreeModel, table="folders"):
+    class Folder(kv.TreeModel, table="folders"):
         path: tuple[str, ...] = kv.clustering_key(kw_only=True)
         size: int = 0
 
@@ -48,53 +47,53 @@ async def test_fewer_types() -> None:
 
 
 def with_another_clustering_key() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         tree: str = kv.partition_key()
         order: int = kv.clustering_key()
 
 
 def with_a_path_in_the_partition() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         path: tuple[str, ...] = kv.partition_key(kw_only=True)
 
 
 def with_a_path_that_counts_down() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         path: tuple[str, ...] = kv.clustering_key(descending=True, kw_only=True)
 
 
 def with_a_path_of_fixed_length() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         path: tuple[str, int] = kv.clustering_key(kw_only=True)
 
 
 def with_a_path_of_other_parts() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         path: tuple[bytes, ...] = kv.clustering_key(kw_only=True)  # type: ignore[assignment]
 
 
 def with_a_path_of_members() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         path: tuple[Shade, ...] = kv.clustering_key(kw_only=True)  # type: ignore[assignment]
 
 
 def with_a_path_that_is_text() -> None:
-    class Wrong(TreeModel, table="wrong"):
+    class Wrong(kv.TreeModel, table="wrong"):
         path: str = kv.clustering_key(kw_only=True)  # type: ignore[assignment]
 
 
 def with_an_option_of_another_type() -> None:
-    class Wrong(TreeModel, table="wrong", strict="yes"):
+    class Wrong(kv.TreeModel, table="wrong", strict="yes"):
         tree: str = kv.partition_key()
 
 
 def with_an_unknown_option() -> None:
-    class Wrong(TreeModel, table="wrong", nativ=False):
+    class Wrong(kv.TreeModel, table="wrong", nativ=False):
         tree: str = kv.partition_key()
 
 
 def with_an_option_and_no_table() -> None:
-    class Wrong(TreeModel, abstract=True, strict=True):
+    class Wrong(kv.TreeModel, abstract=True, strict=True):
         tree: str = kv.partition_key()
 
 
@@ -129,7 +128,7 @@ def test_refused(declare: Callable[[], None], match: str) -> None:
 async def test_abstract_bases() -> None:
     """Fields and keys may come from bases, as for every model."""
 
-    class Base(TreeModel, abstract=True):
+    class Base(kv.TreeModel, abstract=True):
         tree: str = kv.partition_key()
 
     class Derived(Base, table="derived"):
@@ -153,8 +152,8 @@ async def test_everything_of_a_model() -> None:
 def test_declaring_needs_no_asyncio() -> None:
     """A module of models stays cheap to import, trees included."""
     program = (
-        "import sys, kvmodel as kv; from kvmodel.tree import TreeModel\n"
-        "class Node(TreeModel, table='nodes'):\n    tree: str = kv.partition_key()\n"
+        "import sys, kvmodel as kv\n"
+        "class Node(kv.TreeModel, table='nodes'):\n    tree: str = kv.partition_key()\n"
         "print('asyncio' in sys.modules, 'kvmodel._tree' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

@@ -13,13 +13,12 @@ from kvmodel.database import Connection, Database
 from kvmodel.drivers.base import Mutation, Outcome, Table
 from kvmodel.drivers.facets import TreeStore
 from kvmodel.drivers.memory import MemoryDriver
-from kvmodel.tree import TreeModel
 from tests.tree.models import Node
 
 FacetT = TypeVar("FacetT")
 
 
-class Kept(TreeModel, table="kept", native=False):
+class Kept(kv.TreeModel, table="kept", native=False):
     tree: str = kv.partition_key()
     value: int = 0
 

@@ -271,7 +271,7 @@ async def test_ranges_that_delete_or_have_no_pages() -> None:
 
 async def test_page_tokens_belong_to_their_query() -> None:
     """A token of one level is refused on another, and a forged position reaches nothing outside of the query."""
-    nodes = await fill(["0", *(f"a/{number}" for number in range(5)), "b"])
+    nodes = await fill(["0", *(f"a/{number}" for number in range(5)), "a\0", "a\0/b", "b"])
     page = await nodes.children("a").page(2)
 
     for other in (
@@ -288,6 +288,7 @@ async def test_page_tokens_belong_to_their_query() -> None:
         (nodes.children("a"), ("z",), ""),
         (turned, ("z",), "a/4 a/3"),
         (turned, ("-",), ""),
+        (nodes.children("a\0"), ("a", UUID(int=2**128 - 1)), "a\0/b"),
     ):
         assert texts((await query.page(2, forge(query, ("t", position)))).items) == expected
 

@@ -8,15 +8,14 @@ from uuid import UUID
 import kvmodel as kv
 from kvmodel._tree import Tree, TreeRepository
 from kvmodel._tree_cursor import Cursor
-from kvmodel.tree import TreeModel
 
 
-class Node(TreeModel, table="typed_nodes", strict=True, native=False):
+class Node(kv.TreeModel, table="typed_nodes", strict=True, native=False):
     tree: str = kv.partition_key()
     value: int = 0
 
 
-class Fixed(TreeModel, table="typed_fixed", frozen=True):
+class Fixed(kv.TreeModel, table="typed_fixed", frozen=True):
     """A tree's base has a field, and a subclass may be frozen all the same."""
 
     value: int = 0
