@@ -293,7 +293,7 @@ class Mischief:
     async def work(self) -> None:
         """Go on until told to end."""
         while not self.ends:
-            for _ in range(self.draw.randint(5, 60)):
+            for _ in range(self.draw.randint(3, 25)):
                 await asyncio.sleep(0)
             down = [node for node in self.cluster.nodes if not node.is_up]
             if len(down) > 1:
@@ -319,7 +319,7 @@ async def test_no_half_sequence_and_no_lost_write(seed: int) -> None:
     async with LocalCluster(3, lease=0.01) as cluster, kv.connect(cluster.url, timeout=10) as db:
         mischief = Mischief(cluster, seed)
         trouble = asyncio.create_task(mischief.work())
-        ledger = Ledger(db=db, seed=seed, tasks=5, units=6)
+        ledger = Ledger(db=db, seed=seed, tasks=5, units=10)
         try:
             async with asyncio.timeout(25):
                 history = await ledger.run()
@@ -333,5 +333,5 @@ async def test_no_half_sequence_and_no_lost_write(seed: int) -> None:
 
         assert judge(history, await ledger.final()) == []
         assert sum(bool(each.committed) for each in history.transactions) >= 5
-        assert mischief.count >= 5
+        assert mischief.count >= 3
         assert len({tuple(node.store.with_prefix(b"")) for node in cluster.nodes}) == 1
