@@ -52,7 +52,8 @@ class IdSource:
                 self._counter += _random_step()
                 if self._counter > _COUNTER:
                     self._tick, self._counter = self._tick + 1, _random_start()
-            return _compose(self._tick, self._counter)
+            tick, counter = self._tick, self._counter
+        return _compose(tick, counter)
 
     def reseed(self) -> None:
         """Go on where the parent of this process does not."""

@@ -9,7 +9,6 @@ import attrs
 from kvmodel import _aio
 from kvmodel._bulk import settle
 from kvmodel._queue_desk import notify
-from kvmodel._queue_ids import source_of
 from kvmodel._queue_layout import READY, Ticket
 from kvmodel._queue_place import Place
 from kvmodel._queue_tables import tables_of
@@ -41,9 +40,8 @@ class Putter:
     def __init__(self, database: Database, schema: Schema) -> None:
         self._schema = schema
         self.tables = tables_of(database, schema)
-        connection = database._connection
-        self._now = connection.now
-        self._ids = source_of(connection.now, connection)
+        self._now = database._connection.now
+        self._places: dict[Key, Place] = {}
 
     async def put(self, obj: Any, delay: int) -> None:
         """Put a message now."""
@@ -78,10 +76,11 @@ class Putter:
             ValidationError: Its queue or its id can't be in a key.
             Unsupported: It is to be delayed, where nobody can take messages.
         """
-        if obj.id is None:
-            object.__setattr__(obj, "id", self._ids.next(self._now()))
+        is_new = obj.id is None
+        if is_new:
+            object.__setattr__(obj, "id", self.tables.ids.next(self._now()))
         key = self._schema.key_of(obj)
-        if obj.id.version != 7:
+        if not is_new and obj.id.version != 7:
             raise ValidationError(
                 "the ids of messages are time-ordered (version 7): leave id= out, and put() gives one",
                 table=self._schema.name,
@@ -94,7 +93,10 @@ class Putter:
                 table=self._schema.name,
                 store=self.tables.messages.driver.address,
             )
-        return NewMessage(obj, Place(self.tables, key[:-1]), key, self._now() + delay if delay else READY)
+        place = self._places.get(key[:-1])
+        if place is None:
+            place = self._places[key[:-1]] = Place(self.tables, key[:-1])
+        return NewMessage(obj, place, key, self._now() + delay if delay else READY)
 
     def step(self, new: NewMessage, stamp: bytes) -> list[Put]:
         """Answer what is to be written: the message, and its ticket where it can be taken."""

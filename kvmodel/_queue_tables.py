@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import attrs
 
+from kvmodel._queue_ids import IdSource, source_of
 from kvmodel.drivers.base import ABSENT, Atomicity, Capabilities, Delete, Mutation, Outcome, Put
 from kvmodel.errors import Conflict, Unsupported
 
@@ -25,41 +27,35 @@ _CHANGES_OF_ONE = 3
 """How many records the largest step for one message changes, and relies on."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Tables:
-    """The tables of messages, of their tickets and of dead letters."""
+    """The tables of messages, of their tickets and of dead letters.
+
+    Attributes:
+        ids: Gives the ids of new messages.
+        capabilities: What the store can do.
+        is_atomic: Whether a step is one write; otherwise it is one for each of its mutations.
+        has_tickets: Whether messages can be leased here, so that they need tickets.
+        most: For how many messages one write has room.
+    """
 
     messages: Bound[Any]
     tickets: Bound[Any]
     dead: Bound[Any]
+    ids: IdSource = attrs.field(init=False)
+    capabilities: Capabilities = attrs.field(init=False)
+    is_atomic: bool = attrs.field(init=False)
+    has_tickets: bool = attrs.field(init=False)
+    most: int = attrs.field(init=False)
 
-    # --- what the store can do ---
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.messages.driver.capabilities
-
-    @property
-    def is_atomic(self) -> bool:
-        """Whether a step is one write; otherwise it is one for each of its mutations."""
-        limit = self._limit
-        return self.capabilities.atomicity >= Atomicity.PARTITION and (limit is None or limit >= _CHANGES_OF_ONE)
-
-    @property
-    def has_tickets(self) -> bool:
-        """Whether messages can be leased here, so that they need tickets."""
-        return self.capabilities.conditional and self.capabilities.ordered
-
-    @property
-    def most(self) -> int:
-        """For how many messages one write has room."""
-        limit = self._limit
-        return _MOST if limit is None else max(min(_MOST, limit // _CHANGES_OF_ONE), 1)
-
-    @property
-    def _limit(self) -> int | None:
-        limits = (self.capabilities.max_atomic_changes, self.capabilities.max_atomic_checks)
-        return min((limit for limit in limits if limit is not None), default=None)
+    def __attrs_post_init__(self) -> None:
+        self.ids = source_of(self.connection.now, self.connection)
+        can = self.capabilities = self.messages.driver.capabilities
+        limits = (limit for limit in (can.max_atomic_changes, can.max_atomic_checks) if limit is not None)
+        limit = min(limits, default=_MOST * _CHANGES_OF_ONE)
+        self.is_atomic = can.atomicity >= Atomicity.PARTITION and limit >= _CHANGES_OF_ONE
+        self.has_tickets = can.conditional and can.ordered
+        self.most = max(min(limit // _CHANGES_OF_ONE, _MOST), 1)
 
     def require_tickets(self) -> None:
         """Raise ``Unsupported`` where messages can't be leased."""
@@ -112,7 +108,15 @@ class Tables:
         return await bound.driver.write(mutations, atomic=True, now=bound.now(), until=bound.until())
 
 
+_found: WeakKeyDictionary[Database, dict[Schema, Tables]] = WeakKeyDictionary()
+
+
 def tables_of(database: Database, schema: Schema) -> Tables:
     """Answer the tables of a queue model in a database."""
-    tickets, dead = schema.companions
-    return Tables(database._bound(schema), database._bound(tickets), database._bound(dead))
+    known = _found.setdefault(database, {})
+    tables = known.get(schema)
+    if tables is None:
+        tickets, dead = schema.companions
+        tables = Tables(database._bound(schema), database._bound(tickets), database._bound(dead))
+        known[schema] = tables
+    return tables

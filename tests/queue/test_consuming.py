@@ -326,6 +326,24 @@ async def test_a_sharded_queue_is_consumed_like_any_other(db: kv.Database, clock
     assert await Wide.objects.length("q") == 40
 
 
+async def test_what_was_due_by_the_clock_goes_back_to_where_it_was(db: kv.Database, clock: Clock) -> None:
+    """A message that was taken ahead and never handed out keeps its place among those that became due."""
+    ready = await Event.objects.put(Event("q", "ready"))
+    await Event.objects.put(Event("q", "late"), delay=5)
+    clock.advance(5)
+    async with Event.objects.consume("q", prefetch=2) as consumer:
+        await (await anext(consumer)).nack()
+        assert [lease.id for lease in consumer._ahead] == [ready.id]
+    async with Event.objects.consume("q", prefetch=2) as consumer:
+        await consumer._holder.desk.give_back(await consumer._holder.desk.take(1, consumer._holder.wish))
+    await Event.objects.put(Event("q", "later"), delay=5)
+    clock.advance(5)
+    async with Event.objects.consume("q", prefetch=3) as consumer:
+        consumer._ahead += await consumer._holder.desk.take(3, consumer._holder.wish)
+
+    assert await drain() == ["later", "ready", "late"]
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -10,6 +10,7 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.memory import MemoryDriver
 from kvmodel.queue import QueueModel
+from kvmodel.schema import schema_of
 from kvmodel.testing import Fault, FaultPlan
 from tests.queue.models import SECOND, Brief, Clock, Event, Result, Wide, drain, gather_all, take
 
@@ -244,6 +245,41 @@ async def test_what_was_taken_before_a_failure_is_handed_out(clock: Clock) -> No
 
         rest = await gather_all(consumer)
         assert len(rest) == 39
+
+
+async def test_a_large_wish_that_fails_half_way(clock: Clock) -> None:
+    """It takes several writes; what the first ones brought is handed out."""
+    plan = FaultPlan(calls=["write"])
+    async with kv.connect("memory://", plan=plan, clock=clock):
+        await Event.objects.put_many(Event("q") for _ in range(900))
+        consumer = Event.objects.consume("q", wait=False, prefetch=900)
+        plan.then(None, Fault.CUT_BEFORE)
+
+        await anext(consumer)
+
+        assert len(consumer._ahead) == 499
+        assert len(await gather_all(consumer)) == 899
+
+
+async def test_a_damaged_message_stands_in_nobodys_way(clock: Clock) -> None:
+    """Who takes it is told, as often as its lease runs out; the others are taken, with it or without it."""
+    async with kv.connect("memory://", clock=clock) as db:
+        bad, *_ = events = [Event("q", str(number)) for number in range(4)]
+        await Event.objects.put_many(events)
+        bound = db._tables[schema_of(Event)]
+        db.native.put(bound.driver.codec(bound.table).encode_key(("q", bad.id)), b"\xff damaged")  # type: ignore[attr-defined]
+
+        for expected in ("1", "2", "3", None, None):
+            consumer = Event.objects.consume("q", lease=10, wait=False, prefetch=2)
+            with pytest.raises(kv.DecodingError):
+                await anext(consumer)
+            following = await anext(consumer, None)
+            assert (following and following.item.data) == expected
+            if following is not None:
+                await following.ack()
+            clock.advance(10)
+        with pytest.raises(kv.DecodingError):
+            await Event.objects.read("q")
 
 
 async def test_a_lost_race_is_tried_again(clock: Clock) -> None:
