@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import kvmodel as kv
 from benchmarks.queue_floor import FloorEvent, FloorQueue
-from kvmodel.queue import QueueModel
 
 __all__ = ["Mapper", "Side", "floor", "kvmodel", "litequeue"]
 
@@ -20,7 +19,7 @@ BATCH = 500
 TEXT = "a message that says a little: {}"
 
 
-class Event(QueueModel, table="events"):
+class Event(kv.QueueModel, table="events"):
     """A message."""
 
     queue: str = kv.partition_key()

@@ -25,14 +25,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import kvmodel as kv
-from kvmodel.queue import Message, QueueModel
+from kvmodel.queue import Message
 
 QUEUE = "sources"
 LEASE = 2.0
 """Seconds after which a message is handed out again, if nobody acknowledged it: far longer than the work takes."""
 
 
-class Source(QueueModel, table="sources"):
+class Source(kv.QueueModel, table="sources"):
     """A file to be counted."""
 
     queue: str = kv.partition_key()
@@ -103,6 +103,7 @@ async def run(url: str, files: int, workers: int) -> None:
                 await until_ready(process)
             await length_falls_to(put // 2)
             processes[0].kill()  # SIGKILL, which is kill -9: it can't tidy up.
+            await processes[0].wait()
             print(f"killed:  worker-1, with {await Source.objects.length(QUEUE)} messages left to do")
             await length_falls_to(0)
         finally:

@@ -67,7 +67,7 @@ class Consumer(Generic[Q]):
         held, self._held = self._held, []
         await self._holder.desk.give_back(ahead)
         for message in held:
-            if not message._settled:
+            if message._is_in_hand():
                 with suppress(KvModelError):  # Its lease runs out by itself.
                     await message.nack()
 

@@ -12,6 +12,7 @@ Rules.
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Collection, Coroutine, Sequence
 from contextlib import suppress
@@ -53,6 +54,7 @@ class Desk:
     def __init__(self, connection: Connection, places: Sequence[Place]) -> None:
         self._connection = connection
         self._places = deque(places)
+        self._places.rotate(random.randrange(len(places)))  # noqa: S311 - only so that not all begin with the same
         self._turn = _aio.Lock()
         self._callers: dict[tuple[Wish, Meter | None], list[_Caller]] = {}
         self._sleepers: set[_aio.Future[None]] = set()

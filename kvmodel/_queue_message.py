@@ -54,7 +54,7 @@ class Message(Generic[Q]):
         attempts: How often it was handed out, this time included.
     """
 
-    __slots__ = ("__weakref__", "_holder", "_lease", "_settled", "attempts", "item")
+    __slots__ = ("__weakref__", "_holder", "_lease", "_settled", "_unit", "attempts", "item")
 
     def __init__(self, item: Q, lease: Lease, holder: Holder) -> None:
         self.item = item
@@ -62,6 +62,7 @@ class Message(Generic[Q]):
         self._lease = lease
         self._holder = holder
         self._settled = False
+        self._unit: UnitOfWork | None = None
 
     def __repr__(self) -> str:
         return f"<Message {self.item!r}, attempt {self.attempts}, until {self.leased_until.isoformat()}>"
@@ -86,13 +87,13 @@ class Message(Generic[Q]):
             Conflict: The lease ran out and somebody else took the message, or it is settled already. In a unit of work
                 its commit raises that.
         """
-        unit = self._unit()
+        unit = self._unit_to_join()
         if unit is not None:
             self._join(unit)
             return
         await self._holder.desk.carry(self._finish(self._held()))
 
-    async def nack(self, *, delay: Span = 0) -> None:
+    async def nack(self, delay: Span = 0) -> None:
         """Give the message back. Costs one write, outside of any unit of work.
 
         After ``max_attempts`` it goes to the dead letters instead, for a read and a write.
@@ -129,7 +130,11 @@ class Message(Generic[Q]):
             raise _lost(self._lease)
         return self._lease
 
-    def _unit(self) -> UnitOfWork | None:
+    def _is_in_hand(self) -> bool:
+        """Whether nobody has settled it, and no open unit of work is going to."""
+        return not self._settled and not (self._unit is not None and self._unit._is_open)
+
+    def _unit_to_join(self) -> UnitOfWork | None:
         """The unit of work to join: one of the same connection."""
         unit = None if self._holder.outside else self._holder.unit or current_unit()
         here = self._lease.place.tables.connection
@@ -142,6 +147,7 @@ class Message(Generic[Q]):
         joined.entry(place.tables.tickets, lease.ticket).delete(lease.version)
         joined.entry(place.tables.messages, place.message_key(lease.id)).delete(ANYTHING)
         unit._after_commit(self._settle)
+        self._unit = unit
 
     def _settle(self) -> None:
         self._settled = True
@@ -162,7 +168,7 @@ class Message(Generic[Q]):
         step = lease.place.move(lease.ticket, lease.version, lease.place.tables.now() + span, lease.attempts)
         (outcome, *_) = await self._commit(step)
         assert outcome.version is not None
-        self._lease = attrs.evolve(lease, ticket=step[0].key, version=outcome.version)
+        self._lease = lease._replace(ticket=step[0].key, version=outcome.version)
 
     async def _bury(self, lease: Lease) -> None:
         place = lease.place

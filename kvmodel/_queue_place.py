@@ -6,6 +6,7 @@ Every step is a list of mutations, in the order in which each beginning of it is
 
 from __future__ import annotations
 
+from typing import NamedTuple
 from uuid import UUID
 
 import attrs
@@ -90,8 +91,7 @@ class Place:
             raise schema.load_failed(error, row.key) from error.__cause__
 
 
-@attrs.frozen(eq=False)
-class Lease:
+class Lease(NamedTuple):
     """A message that was taken.
 
     Attributes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import attrs
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvmodel import _aio
 from kvmodel._bulk import settle
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NewMessage", "Putter"]
 
 
-@attrs.frozen(eq=False)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message on its way in. ``due`` is what its ticket will say."""
 
     obj: Any
@@ -41,6 +38,7 @@ class Putter:
         self._schema = schema
         self.tables = tables_of(database, schema)
         self._now = database._connection.now
+        self._free: Expectation = ABSENT if self.tables.capabilities.conditional else ANYTHING
         self._places: dict[Key, Place] = {}
 
     async def put(self, obj: Any, delay: int) -> None:
@@ -63,7 +61,7 @@ class Putter:
         unit._check_open()
         new = self.receive(obj, delay)
         place, tables, joined = new.place, self.tables, unit._joined
-        joined.put_now(tables.messages, obj, new.key, self._free(), tables.messages.default_deadline())
+        joined.put_now(tables.messages, obj, new.key, self._free, tables.messages.default_deadline())
         if tables.has_tickets:
             ticket: Any = Ticket(place.ticket_key(new.due, obj.id), 0)
             joined.put_now(tables.tickets, ticket, ticket.key, ABSENT, None)
@@ -73,9 +71,11 @@ class Putter:
         """Give a message its id, and find its place.
 
         Raises:
-            ValidationError: Its queue or its id can't be in a key.
+            ValidationError: It is of another class, or its queue or its id can't be in a key.
             Unsupported: It is to be delayed, where nobody can take messages.
         """
+        if type(obj) is not self._schema.model:
+            raise self._schema.stranger(obj)
         is_new = obj.id is None
         if is_new:
             object.__setattr__(obj, "id", self.tables.ids.next(self._now()))
@@ -102,14 +102,10 @@ class Putter:
         """Answer what is to be written: the message, and its ticket where it can be taken."""
         bound = self.tables.messages
         values = self._schema.dump(new.obj)
-        message = Put(bound.table, new.key, values, stamp, bound.default_deadline(), self._free())
+        message = Put(bound.table, new.key, values, stamp, bound.default_deadline(), self._free)
         if not self.tables.has_tickets:
             return [message]
         return [message, new.place.put_ticket(new.due, new.obj.id, 0, stamp)]
-
-    def _free(self) -> Expectation:
-        """A message's key has to be free, where the store can tell."""
-        return ABSENT if self.tables.capabilities.conditional else ANYTHING
 
     def _taken(self, new: NewMessage) -> AlreadyExists:
         table = self._schema.name

@@ -65,7 +65,6 @@ class QueueRepository(Repository[Q, *Ks], Generic[Q, *Ks]):
             Unsupported: A delay was given, and messages can't be taken from this store.
         """
         putter, unit = self._putter()
-        self._check_model(message)
         if unit is None:
             await putter.put(message, micros_of(delay, "delay"))
         else:
@@ -294,10 +293,6 @@ class QueueRepository(Repository[Q, *Ks], Generic[Q, *Ks]):
         """How many values name a queue."""
         is_sharded = self._schema.own_options.get("shards", 1) != 1
         return self._schema.partition_count - is_sharded
-
-    def _check_model(self, message: object) -> None:
-        if type(message) is not self.model:
-            raise self._schema.stranger(message)
 
     def _attempts(self, given: int | None | Keep) -> int | None:
         if given is KEEP:

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-import attrs
-
 from kvmodel._direct import pause
 from kvmodel._queue_layout import READY
 from kvmodel._queue_place import Lease, Place, attempts_of, due_of, id_of
@@ -177,7 +175,7 @@ def _made(plans: Sequence[_Plan], outcomes: Sequence[Outcome]) -> Iterator[Lease
     for plan in plans:
         version = outcomes[position].version
         if plan.lease is not None and version is not None:
-            yield attrs.evolve(plan.lease, version=version)
+            yield plan.lease._replace(version=version)
         position += len(plan.step)
 
 

@@ -162,8 +162,12 @@ class UnitOfWork:
         if inner is not None:
             inner._outer = self._outer
 
+    @property
+    def _is_open(self) -> bool:
+        return self._stage is _Stage.OPEN
+
     def _check_open(self) -> None:
-        if self._stage is not _Stage.OPEN:
+        if not self._is_open:
             raise Closed(
                 f"this unit of work {self._stage.value}: a task must not outlive the unit it was started in, and what "
                 "comes after a unit belongs outside of its block"

@@ -11,7 +11,7 @@ read or written, and cost half of what any class with an ``__init__`` costs.
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
@@ -194,6 +194,36 @@ class Rows(NamedTuple):
 
     rows: list[Row]
     resume: Key | None = None
+
+
+class ChangeKind(enum.Enum):
+    """What became of a record."""
+
+    CREATED = "created"
+    CHANGED = "changed"
+    DELETED = "deleted"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class RowChange(NamedTuple):
+    """One change of one record, as its store tells it.
+
+    Attributes:
+        key: The record's full key.
+        kind: What became of it. A record that takes the place of an expired one is created.
+        new: What is there now; ``None`` when it is gone.
+        old: What was there before; ``None`` where nothing was, or where the store does not tell.
+        position: Where to go on behind this change, and behind nothing that comes after it. ``None`` where the store
+            keeps no positions.
+    """
+
+    key: Key
+    kind: ChangeKind
+    new: Row | None = None
+    old: Row | None = None
+    position: str | None = None
 
 
 class Purged(NamedTuple):
@@ -395,6 +425,24 @@ class Capabilities:
 FacetT = TypeVar("FacetT")
 
 
+class Watcher(Protocol):
+    """The changes of one slice, as they come, each of them once and those of one key in order."""
+
+    async def next(self) -> Sequence[RowChange]:
+        """Wait until something changed, however long that takes; may be cancelled and called again, losing nothing.
+
+        Raises:
+            WatchLost: The store has no longer what comes next, or has never promised to keep it.
+            StoreError: The store can't be reached any more, and trying again by itself came to nothing.
+            Closed: The watcher or its driver was closed meanwhile.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go what the store keeps for this watch. Closing twice is allowed."""
+        ...
+
+
 class Driver(Protocol):
     """One store's side of the mapper. Subclass it: what a store need not bring has a default here.
 
@@ -475,8 +523,18 @@ class Driver(Protocol):
         """
         ...
 
-    def watch(self, table: Table, slice: Slice, position: str | None) -> AsyncIterator[object]:
-        """Follow the changes of a slice, where ``capabilities.watch`` says so."""
+    async def watch(
+        self, table: Table, slice: Slice, position: str | None, *, clock: Callable[[], int], until: float
+    ) -> Watcher:
+        """Begin to follow the changes of a slice, where ``capabilities.watch`` says so.
+
+        Answers once the watch is in place: every change from then on is told, or from behind ``position``, which an
+        earlier change of the same slice had. ``clock`` tells the time by which records expire; an expired record is
+        told of as deleted when its store removes it, or not at all.
+
+        Raises ``WatchLost`` where the store holds no longer what comes after the position, ``ValidationError`` where
+        the position is none.
+        """
         raise Unsupported(
             "this store cannot be watched: poll with range(after=...) instead", store=self.capabilities.store
         )

@@ -7,30 +7,30 @@ from datetime import timedelta
 from typing import TypeVar
 
 import kvmodel as kv
-from kvmodel.queue import Message, QueueModel
+from kvmodel.queue import Message
 from kvmodel.testing import VirtualClock
 
 T = TypeVar("T")
-Q = TypeVar("Q", bound=QueueModel)
+Q = TypeVar("Q", bound=kv.QueueModel)
 
 SECOND = timedelta(seconds=1)
 
 
-class Event(QueueModel, table="events", max_attempts=3):
+class Event(kv.QueueModel, table="events", max_attempts=3):
     """A message like many."""
 
     queue: str = kv.partition_key()
     data: str = ""
 
 
-class Wide(QueueModel, table="wide", shards=8, max_attempts=2):
+class Wide(kv.QueueModel, table="wide", shards=8, max_attempts=2):
     """Spread over eight partitions."""
 
     queue: str = kv.partition_key()
     data: str = ""
 
 
-class Order(QueueModel, table="orders"):
+class Order(kv.QueueModel, table="orders"):
     """Two fields name a queue."""
 
     shop: str = kv.partition_key()
@@ -38,13 +38,13 @@ class Order(QueueModel, table="orders"):
     data: str = ""
 
 
-class Signal(QueueModel, table="signals"):
+class Signal(kv.QueueModel, table="signals"):
     """One queue for the whole table."""
 
     data: str = ""
 
 
-class Brief(QueueModel, table="briefs", expires_in=timedelta(minutes=1)):
+class Brief(kv.QueueModel, table="briefs", expires_in=timedelta(minutes=1)):
     """Messages that expire."""
 
     queue: str = kv.partition_key()

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import kvmodel as kv
-from kvmodel.queue import QueueModel
 from tests.queue.conftest import every_store
 from tests.queue.models import Clock, Event, Wide, drain, gather_all, take
 
@@ -129,9 +128,10 @@ async def test_a_message_is_settled_once(db: kv.Database) -> None:
 
     for settled in (one, two):
         for again in (settled.ack, settled.nack, settled.extend):
-            with pytest.raises(kv.Conflict) as caught:
+            with kv.budget() as spent, pytest.raises(kv.Conflict) as caught:
                 await again()
             assert caught.value.keys == (("events", ("q", settled.id)),)
+            assert spent.round_trips == 0
     assert await Event.objects.length("q") == 1
 
 
@@ -228,10 +228,10 @@ async def test_redrive_of_many(db: kv.Database) -> None:
 async def test_consumers_may_say_how_many_attempts(db: kv.Database) -> None:
     """Instead of the model; ``None`` is any number. The model's own default is ten."""
 
-    class Job(QueueModel, table="jobs"):
+    class Job(kv.QueueModel, table="jobs"):
         queue: str = kv.partition_key()
 
-    class Eager(QueueModel, table="eager", max_attempts=None):
+    class Eager(kv.QueueModel, table="eager", max_attempts=None):
         queue: str = kv.partition_key()
 
     async def attempts(model: Any, **options: Any) -> int:
@@ -392,11 +392,11 @@ async def _second() -> Any:
 async def test_old_messages_are_upgraded_when_they_die(db: kv.Database) -> None:
     """A dead letter is written in the words of the current declaration, like everything that is written."""
 
-    class Old(QueueModel, table="things", max_attempts=1):
+    class Old(kv.QueueModel, table="things", max_attempts=1):
         queue: str = kv.partition_key()
         name: str
 
-    class New(QueueModel, table="things", schema=2, max_attempts=1):
+    class New(kv.QueueModel, table="things", schema=2, max_attempts=1):
         queue: str = kv.partition_key()
         title: str
 
@@ -418,11 +418,11 @@ async def test_old_messages_are_upgraded_when_they_die(db: kv.Database) -> None:
 async def test_a_message_that_cannot_be_read(db: kv.Database, clock: Clock) -> None:
     """It is reported by who takes it, stays stored, and does not stand in the way of others."""
 
-    class Text(QueueModel, table="texts", max_attempts=2):
+    class Text(kv.QueueModel, table="texts", max_attempts=2):
         queue: str = kv.partition_key()
         value: str
 
-    class Number(QueueModel, table="texts", max_attempts=2):
+    class Number(kv.QueueModel, table="texts", max_attempts=2):
         queue: str = kv.partition_key()
         value: int
 

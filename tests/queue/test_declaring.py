@@ -9,7 +9,6 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.model import ModelType
-from kvmodel.queue import QueueModel
 from kvmodel.schema import schema_of
 from tests.queue.models import Event, Wide
 
@@ -39,7 +38,7 @@ def test_the_key_ends_with_the_id() -> None:
 def test_fields_may_come_from_abstract_bases() -> None:
     """A queue model can be extended, and inherits its id once."""
 
-    class Base(QueueModel):
+    class Base(kv.QueueModel):
         tenant: str = kv.partition_key()
 
     class Job(Base, table="jobs"):
@@ -54,7 +53,7 @@ def test_another_clustering_key_is_refused() -> None:
     """A queue is ordered by its ids, and by nothing else."""
     with pytest.raises(kv.SchemaError, match="ordered by the id") as caught:
 
-        class Bad(QueueModel, table="bad"):
+        class Bad(kv.QueueModel, table="bad"):
             queue: str = kv.partition_key()
             priority: int = kv.clustering_key()
 
@@ -71,21 +70,21 @@ def test_taken_names_are_refused(name: str) -> None:
     }
 
     with pytest.raises(kv.SchemaError, match="of its own"):
-        ModelType("Bad", (QueueModel,), body, table="bad")
+        ModelType("Bad", (kv.QueueModel,), body, table="bad")
 
 
 def test_a_long_table_name_is_refused() -> None:
     """The tables of tickets and dead letters have longer ones."""
     with pytest.raises(kv.SchemaError, match="at most 46 characters"):
 
-        class Bad(QueueModel, table="t" * 47):
+        class Bad(kv.QueueModel, table="t" * 47):
             queue: str = kv.partition_key()
 
 
 def test_the_plain_layout_is_refused() -> None:
     """A queue needs versions that never repeat."""
 
-    class Bad(QueueModel, table="bad", layout="plain"):
+    class Bad(kv.QueueModel, table="bad", layout="plain"):
         queue: str = kv.partition_key()
         data: str
 
@@ -100,13 +99,13 @@ def test_the_plain_layout_is_refused() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any]) -> None:
     """When the class is made, naming the option."""
     with pytest.raises(kv.SchemaError, match=next(iter(options))):
-        ModelType("Bad", (QueueModel,), {}, table="bad", **options)
+        ModelType("Bad", (kv.QueueModel,), {}, table="bad", **options)
 
 
 def test_a_model_without_partition_fields_is_one_queue() -> None:
     """Its key is the id alone."""
 
-    class Lone(QueueModel, table="lone"):
+    class Lone(kv.QueueModel, table="lone"):
         data: str = ""
 
     assert [field.name for field in schema_of(Lone).key_fields] == ["id"]

@@ -11,7 +11,6 @@ import attrs
 import pytest
 
 import kvmodel as kv
-from kvmodel.queue import QueueModel
 from kvmodel.testing import Fault, FaultPlan
 from tests.queue.conftest import every_store
 from tests.queue.models import Brief, Clock, Event, Order, Signal, Wide, drain, gather_all, take
@@ -92,6 +91,8 @@ async def test_put_again_after_a_lost_reply(clock: Clock) -> None:
         event = Event("q", "data")
         with pytest.raises(kv.OutcomeUnknown):
             await Event.objects.put(event)
+        with pytest.raises(kv.Conflict, match="may or may not have happened"):
+            await Event.objects.save(event)
         with pytest.raises(kv.AlreadyExists):
             await Event.objects.put(event)
 
@@ -307,7 +308,7 @@ async def test_an_expired_message_is_not_handed_out(db: kv.Database, clock: Cloc
 async def test_frozen_messages(db: kv.Database) -> None:
     """Their id is given like that of others."""
 
-    class Fixed(QueueModel, table="fixed", frozen=True):
+    class Fixed(kv.QueueModel, table="fixed", frozen=True):
         queue: str = kv.partition_key()
 
     fixed: Any = await Fixed.objects.put(Fixed("q"))
@@ -319,8 +320,13 @@ async def test_frozen_messages(db: kv.Database) -> None:
 
 async def test_another_models_object_is_refused(db: kv.Database) -> None:
     """With the name of the class that was expected."""
-    with pytest.raises(kv.ValidationError, match="Event"):
-        await Event.objects.put(Wide("q"))  # type: ignore[arg-type]
+    strangers: list[Any] = [Wide("q"), "text", None]
+    for stranger in strangers:
+        with pytest.raises(kv.ValidationError, match="Event"):
+            await Event.objects.put(stranger)
+        with pytest.raises(kv.BatchError) as caught:
+            await Event.objects.put_many([Event("q"), stranger])
+        assert [outcome.status for outcome in caught.value.outcomes] == [kv.Status.UNSENT, kv.Status.FAILED]
 
 
 async def test_a_message_that_was_taken_keeps_its_version(db: kv.Database) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.drivers.memory import MemoryDriver
-from kvmodel.queue import QueueModel
 from kvmodel.schema import schema_of
 from kvmodel.testing import Fault, FaultPlan
 from tests.queue.models import SECOND, Brief, Clock, Event, Result, Wide, drain, gather_all, take
@@ -88,6 +87,19 @@ async def test_a_unit_reaches_as_far_as_the_partition(clock: Clock) -> None:
                 await (await take()).ack()
 
         assert await Event.objects.length("q") == 1
+
+
+@pytest.mark.parametrize("limits", ["max_atomic_changes=1", "max_atomic_changes=2", "max_atomic_checks=2"])
+async def test_atomic_writes_too_small_for_a_step(clock: Clock, limits: str) -> None:
+    """Are used one record at a time, like those of stores that have no larger ones."""
+    async with kv.connect(f"memory://?{limits}&range_checks=false", clock=clock):
+        await Event.objects.put_many([Event("q", "a"), Event("q", "b")])
+        for _ in range(3):
+            await (await take()).nack()
+
+        assert await drain() == ["b"]
+        assert await Event.objects.redrive("q") == 1
+        assert await drain() == ["a"]
 
 
 # --- one record at a time: what a crash between two writes leaves -----------------------------------------------------
@@ -338,11 +350,11 @@ async def test_the_companions_are_prepared_and_purged_with_their_queue(url: str,
 async def test_a_bound_model_takes_its_companions_along(clock: Clock) -> None:
     """``db.bind`` and ``using`` say where a queue is, for its tickets and dead letters as well."""
 
-    class Bound(QueueModel, table="bound"):
+    class Bound(kv.QueueModel, table="bound"):
         queue: str = kv.partition_key()
         data: str
 
-    class BoundWide(QueueModel, table="bound_wide", shards=3):
+    class BoundWide(kv.QueueModel, table="bound_wide", shards=3):
         queue: str = kv.partition_key()
         data: str
 

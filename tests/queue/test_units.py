@@ -188,6 +188,22 @@ async def test_an_acknowledgement_in_a_unit_that_is_over(db: kv.Database) -> Non
         await message.ack()
 
 
+async def test_a_unit_around_a_block(db: kv.Database) -> None:
+    """What it is going to acknowledge is not given back by the block, unless the unit came to nothing."""
+    await Event.objects.put_many(Event("q", str(number)) for number in range(5))
+
+    async with db.unit_of_work(), Event.objects.consume("q", wait=False) as consumer:
+        async for message in consumer:
+            if message.item.data != "4":
+                await message.ack()
+    assert [event.data for event in await Event.objects.read("q")] == ["4"]
+
+    async with Event.objects.consume("q", wait=False) as consumer, db.unit_of_work() as uow:
+        await (await anext(consumer)).ack()
+        await uow.rollback()
+    assert (await take()).attempts == 3
+
+
 async def test_the_end_of_a_block_leaves_alone_what_a_unit_acknowledged(db: kv.Database) -> None:
     """It is settled by the commit."""
     await Event.objects.put(Event("q"))

@@ -336,6 +336,14 @@ async def test_competing_consumers_work_every_message_once(
     assert await Event.objects.using(db).length("q") == 0
 
 
+async def test_desks_begin_anywhere(db: kv.Database) -> None:
+    """So that the consumers of several processes do not all begin with the same partition of a sharded queue."""
+    places = list(Wide.objects.consume("q")._holder.desk._places)
+    desks = [_queue_desk.Desk(db._connection, places) for _ in range(50)]
+
+    assert len({desk._places[0].partition for desk in desks}) > 1
+
+
 async def test_competing_consumers_of_a_sharded_queue(
     db: kv.Database, connect: Callable[[], Awaitable[kv.Database]]
 ) -> None:

@@ -6,17 +6,17 @@ from typing import assert_type
 from uuid import UUID
 
 import kvmodel as kv
-from kvmodel.queue import Consumer, Message, Messages, QueueModel
+from kvmodel.queue import Consumer, Message, Messages
 
 
-class Event(QueueModel, table="typed_events", shards=2, max_attempts=None):
+class Event(kv.QueueModel, table="typed_events", shards=2, max_attempts=None):
     """Names no key types."""
 
     queue: str = kv.partition_key()
     data: str = ""
 
 
-class Job(QueueModel[str, UUID], table="typed_jobs", frozen=True):
+class Job(kv.QueueModel[str, UUID], table="typed_jobs", frozen=True):
     """Names its key types: keys are checked."""
 
     queue: str = kv.partition_key()
