@@ -15,7 +15,7 @@ from kvmodel.testing.elevator import ElevatorServer
 STORES = {
     "memory": "memory://",
     "lmdb": "lmdb://{directory}/data",
-    "elevator": "",  # Its emulator says where it listens.
+    "elevator": "",  # A server says where it listens: the fixture elevator_url, and so on.
     "arakoon": "",
     "remote": "memory://?reads_in_place=false&max_read_batch=16&max_batch=100",
     "record": "memory://?atomicity=record&range_checks=false",
@@ -66,7 +66,7 @@ def elevator() -> Iterator[ElevatorServer]:
 
 
 @pytest.fixture(scope="session")
-def arakoon() -> Iterator[str]:
+def arakoon_url() -> Iterator[str]:
     """An emulated cluster of three nodes, in a process of its own."""
     command = [sys.executable, "-m", "kvmodel.testing.arakoon", "--nodes", "3"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -87,11 +87,8 @@ def elevator_url(elevator: ElevatorServer, monkeypatch: pytest.MonkeyPatch) -> s
 @pytest.fixture
 def kv_url(request: pytest.FixtureRequest, lmdb_directory: str) -> str:
     """The suite's own fixture, for one store after the other."""
-    if request.param == "elevator":
-        return str(request.getfixturevalue("elevator_url"))
-    if request.param == "arakoon":
-        return str(request.getfixturevalue("arakoon"))
-    return STORES[request.param].format(directory=lmdb_directory)
+    url = STORES[request.param] or str(request.getfixturevalue(f"{request.param}_url"))
+    return url.format(directory=lmdb_directory)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
