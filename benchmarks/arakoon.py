@@ -4,14 +4,17 @@ python -m benchmarks.arakoon            on the emulator, some ten seconds
 python -m benchmarks.arakoon --quick    small sizes
 python -m benchmarks.arakoon --url URL  on a server of yours
 
-The emulator is a Python program, and much slower than a real server: what both sides wait for is the same, so ratios
-near 1 say that the server is the bottleneck. The second table measures the two ways of making a write conditional.
+The emulator is a Python program: what both sides wait for is the same, so ratios near 1 say that the server is the
+bottleneck. The second table measures the two ways of making a write conditional. The figures are kept as JSON, those of
+the emulator and those of each version of a real server beside each other.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import platform
 import socket
 import struct
 import subprocess
@@ -19,11 +22,16 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
+
+import attrs
 
 import kvmodel as kv
 from benchmarks.measure import Comparison, compare
 from kvmodel.drivers.arakoon import ArakoonClient, steps
+
+RESULTS = Path(__file__).parent / "results" / "arakoon.json"
 
 _MASK = 0xB1FF0000
 
@@ -64,6 +72,16 @@ class ByHand:
         """Write a value."""
         self._socket.sendall(struct.pack("<I", _MASK | 0x09) + self._text(key) + self._text(value))
         self._check()
+
+    def get_all(self, keys: Sequence[bytes]) -> None:
+        """Read values one by one."""
+        for key in keys:
+            self.get(key)
+
+    def set_all(self, keys: Sequence[bytes], value: bytes) -> None:
+        """Write values one by one."""
+        for key in keys:
+            self.set(key, value)
 
     def sequence(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """Write values at once."""
@@ -119,12 +137,10 @@ async def compare_client(
     """The native client."""
 
     async def hand_gets() -> None:
-        for key in keys:
-            hand.get(key)
+        hand.get_all(keys)
 
     async def hand_sets() -> None:
-        for key in keys:
-            hand.set(key, value)
+        hand.set_all(keys, value)
 
     async def gets() -> None:
         for key in keys:
@@ -161,17 +177,14 @@ async def compare_mapper(
     await items.save_many(Item("s", name, 0, note) for name in names)
 
     async def hand_gets() -> None:
-        for key in keys:
-            hand.get(key)
+        hand.get_all(keys)
 
     async def hand_sets() -> None:
-        for key in keys:
-            hand.set(key, value)
+        hand.set_all(keys, value)
 
     async def hand_unit() -> None:
         for at in range(0, len(keys), 100):
-            for key in keys[at : at + 100]:
-                hand.get(key)
+            hand.get_all(keys[at : at + 100])
             hand.sequence([(key, value) for key in keys[at : at + 100]])
 
     async def gets() -> None:
@@ -213,7 +226,29 @@ async def repeat(client: ArakoonClient, chosen: list[steps.Step], times: int) ->
         await client.sequence(chosen)
 
 
-async def compare_conditions(url: str, count: int, rounds: int) -> list[tuple[int, int, int, Comparison]]:
+@attrs.frozen
+class Condition:
+    """A conditional update of a record of some size, both ways.
+
+    Attributes:
+        size: Bytes of the record.
+        whole_bytes: What is sent when the whole value is asserted.
+        beside_bytes: What is sent when a head beside it is.
+        comparison: The times: the floor is the whole value, kvmodel is the head beside it.
+    """
+
+    size: int
+    whole_bytes: int
+    beside_bytes: int
+    comparison: Comparison
+
+
+def bytes_of(chosen: list[steps.Step]) -> int:
+    """How many bytes a sequence has on the wire."""
+    return len(steps.encode_step(steps.Sequence(chosen)))
+
+
+async def compare_conditions(url: str, count: int, rounds: int) -> list[Condition]:
     """Conditional updates of records of some sizes: asserting the whole value, and asserting a head beside it."""
     found = []
     async with kv.connect(url, timeout=60) as db:
@@ -229,7 +264,6 @@ async def compare_conditions(url: str, count: int, rounds: int) -> list[tuple[in
                 steps.Set("bench:head:key", head),
             ]
             times = max(count // 10 // (1 + size // 10_000), 5)
-
             comparison = await compare(
                 f"{size:,} bytes",
                 partial(repeat, client, whole, times),
@@ -237,23 +271,35 @@ async def compare_conditions(url: str, count: int, rounds: int) -> list[tuple[in
                 operations=times,
                 rounds=rounds,
             )
-            sizes = [len(steps.encode_step(steps.Sequence(chosen))) for chosen in (whole, beside)]
-            found.append((size, sizes[0], sizes[1], comparison))
+            found.append(Condition(size, bytes_of(whole), bytes_of(beside), comparison))
         await client.delete_prefix("bench:")
     return found
 
 
-async def run(url: str | None, *, quick: bool) -> None:
-    """Measure and print."""
+async def version_of(url: str) -> str:
+    """The version of a server."""
+    async with kv.connect(url) as db:
+        assert isinstance(db.native, ArakoonClient)
+        return "server " + ".".join(map(str, (await db.native.version())[:3]))
+
+
+async def run(given: str | None, *, quick: bool) -> dict[str, object]:
+    """Measure and print; answer the figures."""
     count, rounds = (300, 3) if quick else (2_000, 9)
-    async with served(url) as url:
-        print(f"{'operation':<26}{'by hand µs':>12}{'kvmodel µs':>12}{'ratio':>8}")
-        for found in await compare_all(url, count, rounds):
+    async with served(given) as url:
+        name = "emulator" if given is None else await version_of(url)
+        print(f"{name + ':':<26}{'by hand µs':>12}{'kvmodel µs':>12}{'ratio':>8}")
+        operations = await compare_all(url, count, rounds)
+        for found in operations:
             print(f"{found.name:<26}{found.floor:>12.1f}{found.kvmodel:>12.1f}{found.ratio:>8.2f}", flush=True)
         print(f"\n{'conditional update of':<26}{'whole µs':>12}{'beside µs':>12}{'ratio':>8}{'bytes':>12}{'bytes':>12}")
-        for _, whole, beside, found in await compare_conditions(url, count, rounds):
+        conditions = await compare_conditions(url, count, rounds)
+        for each in conditions:
+            found = each.comparison
             times = f"{found.floor:>12.1f}{found.kvmodel:>12.1f}{found.ratio:>8.2f}"
-            print(f"{found.name:<26}{times}{whole:>12,}{beside:>12,}", flush=True)
+            print(f"{found.name:<26}{times}{each.whole_bytes:>12,}{each.beside_bytes:>12,}", flush=True)
+    figures = {"operations": list(map(attrs.asdict, operations)), "conditions": list(map(attrs.asdict, conditions))}
+    return {name: {"quick": quick, "python": sys.version, "platform": platform.platform(), **figures}}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -261,8 +307,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.arakoon", description="Measure kvmodel on Arakoon.")
     parser.add_argument("--quick", action="store_true", help="small sizes: some seconds")
     parser.add_argument("--url", help="a server of yours, with no data that matters (default: the emulator)")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where to keep the figures (%(default)s)")
     chosen = parser.parse_args(arguments)
-    asyncio.run(run(chosen.url, quick=chosen.quick))
+    found = asyncio.run(run(chosen.url, quick=chosen.quick))
+    kept = json.loads(chosen.json.read_text(encoding="utf-8")) if chosen.json.exists() else {}
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(kept | found, indent=2) + "\n", encoding="utf-8")
+    print(f"\nkept in {chosen.json}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Elevator: our client and our models beside a few lines of pyzmq by hand, on the emulator in a process of its own.
 
-python -m benchmarks.elevator [--quick] [--url URL]
+python -m benchmarks.elevator [--quick] [--url URL] [--json FILE]
 
 The emulator is Python too, and one thread: what it takes is in every figure, and is shown in a line of its own.
 """
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
+import platform
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import attrs
 import msgpack
 import zmq
 import zmq.asyncio
@@ -24,6 +28,8 @@ import kvmodel as kv
 from benchmarks.measure import Comparison, compare, seconds_of
 from benchmarks.run import line, print_comparisons, title
 from kvmodel.drivers.elevator import ElevatorClient
+
+RESULTS = Path(__file__).parent / "results" / "elevator.json"
 
 CROWD = 100
 BATCH = 1000
@@ -70,7 +76,7 @@ async def by_hand(endpoint: str, count: int) -> AsyncIterator[list[ByHand]]:
         context.destroy(linger=0)
 
 
-async def measure(url: str, *, quick: bool) -> None:
+async def measure(url: str, *, quick: bool) -> dict[str, object]:
     """Measure everything, printing on the way."""
     rounds, count = (3, 300) if quick else (9, 2000)
     async with kv.connect(url) as db, by_hand(f"tcp://{urlsplit(url).netloc}", 8) as sockets:
@@ -86,7 +92,15 @@ async def measure(url: str, *, quick: bool) -> None:
         ]
         print_comparisons(found)
         title("the way there and back alone")
-        line("PING, microseconds", await seconds_of(lambda: pings(client, count)) / count * 1e6)
+        ping = await seconds_of(lambda: pings(client, count)) / count * 1e6
+        line("PING, microseconds", ping)
+        return {
+            "quick": quick,
+            "python": sys.version,
+            "platform": platform.platform(),
+            "comparisons": [attrs.asdict(comparison) for comparison in found],
+            "ping": ping,
+        }
 
 
 async def sequential(sockets: Sequence[ByHand], client: ElevatorClient, count: int, rounds: int) -> list[Comparison]:
@@ -193,16 +207,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.elevator", description="Measure the Elevator driver.")
     parser.add_argument("--quick", action="store_true", help="small sizes: some seconds")
     parser.add_argument("--url", help="a server that runs already; its default database is written to")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where to keep the figures (%(default)s)")
     chosen = parser.parse_args(arguments)
-    if chosen.url:
-        asyncio.run(measure(chosen.url, quick=chosen.quick))
-        return
+    figures = measured(chosen.url, quick=chosen.quick)
+    chosen.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(f"\nkept in {chosen.json}")
+
+
+def measured(url: str | None, *, quick: bool) -> dict[str, object]:
+    """Measure a server, or the emulator, which is started for that."""
+    if url:
+        return asyncio.run(measure(url, quick=quick))
     command = [sys.executable, "-m", "kvmodel.testing.elevator"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as emulator:
         assert emulator.stdout is not None
         try:
-            url = emulator.stdout.readline().removeprefix("ready ").strip()
-            asyncio.run(measure(url, quick=chosen.quick))
+            return asyncio.run(measure(emulator.stdout.readline().removeprefix("ready ").strip(), quick=quick))
         finally:
             emulator.terminate()
 

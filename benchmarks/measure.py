@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
+import platform
+import sqlite3
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
 
 import attrs
 
@@ -68,3 +73,23 @@ async def seconds_of(run: Run) -> float:
     start = time.perf_counter()
     await run()
     return time.perf_counter() - start
+
+
+def setting(packages: Iterable[str], *, quick: bool) -> dict[str, object]:
+    """Answer what figures are measured on, as JSON knows it."""
+    import lmdb
+
+    return {
+        "quick": quick,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in packages}
+        | {"LMDB": ".".join(map(str, lmdb.version())), "SQLite": sqlite3.sqlite_version},
+    }
+
+
+def keep(path: Path, figures: Mapping[str, object]) -> None:
+    """Write figures down."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print(f"\nkept in {path}")

@@ -12,18 +12,15 @@ import gc
 import json
 import platform
 import random
-import sqlite3
 import statistics
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import attrs
-import lmdb
 
-from benchmarks.measure import seconds_of
+from benchmarks.measure import seconds_of, setting
 from benchmarks.models import TEAMS, fields
 from benchmarks.peers_byhand import ByHand
 from benchmarks.peers_picture import draw
@@ -178,12 +175,7 @@ def print_tables(figures: Figures) -> None:
 def describe(figures: Figures, *, quick: bool) -> dict[str, object]:
     """Answer the figures, and what they were measured on, as JSON knows it."""
     packages = ("kvmodel", "lmdb", "SQLAlchemy", "aiosqlite", "peewee")
-    return {
-        "quick": quick,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: version(name) for name in packages}
-        | {"LMDB": lmdb_version(), "SQLite": sqlite3.sqlite_version},
+    return setting(packages, quick=quick) | {
         "microseconds": {
             name: {side: round(figure.microseconds, 2) for side, figure in sides.items()}
             for name, sides in figures.items()
@@ -192,12 +184,6 @@ def describe(figures: Figures, *, quick: bool) -> dict[str, object]:
             name: {side: round(figure.times, 2) for side, figure in sides.items()} for name, sides in figures.items()
         },
     }
-
-
-def lmdb_version() -> str:
-    """The version of the library under py-lmdb."""
-    major, minor, patch = lmdb.version()
-    return f"{major}.{minor}.{patch}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

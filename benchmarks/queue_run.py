@@ -1,6 +1,6 @@
 """Queues: kvmodel beside a floor written by hand on LMDB, and beside litequeue on SQLite.
 
-python -m benchmarks.queue_run            some minutes
+python -m benchmarks.queue_run            a minute
 python -m benchmarks.queue_run --quick    small sizes, some seconds: shows that it works, not how fast it is
 
 litequeue is no dependency of kvmodel: ``pip install litequeue``. Without it, its column is left out. It keeps the
@@ -15,10 +15,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -28,10 +26,10 @@ from pathlib import Path
 import attrs
 
 from benchmarks import queue_sides
-from benchmarks.measure import seconds_of
+from benchmarks.measure import keep, seconds_of, setting
 from benchmarks.queue_sides import Side
 
-RESULTS = Path(__file__).parent / "results" / "queue.json"
+RESULTS = Path(__file__).parent / "results" / "queues.json"
 
 WORKLOADS: Mapping[str, Callable[[Side, int], Awaitable[None]]] = {
     "put": lambda side, count: side.put(count),
@@ -84,9 +82,9 @@ def _figure(
     return Figure(
         workload,
         sync,
-        {side: count / statistics.median(each) for side, each in took.items()},
+        {side: round(count / statistics.median(each)) for side, each in took.items()},
         {
-            side: statistics.median(theirs / mine for theirs, mine in zip(each, ours, strict=True))
+            side: round(statistics.median(theirs / mine for theirs, mine in zip(each, ours, strict=True)), 2)
             for side, each in took.items()
             if side != "kvmodel"
         },
@@ -123,11 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show(figures)
         found += figures
 
-    chosen.json.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"quick": chosen.quick, "python": sys.version, "platform": platform.platform()}
-    text = json.dumps(kept | {"figures": [attrs.asdict(each) for each in found]}, indent=2)
-    chosen.json.write_text(text + "\n", encoding="utf-8")
-    print(f"\nkept in {chosen.json}")
+    packages = ("kvmodel", "lmdb", *(name for name in ("litequeue",) if find_spec(name)))
+    keep(chosen.json, setting(packages, quick=chosen.quick) | {"figures": [attrs.asdict(each) for each in found]})
 
 
 if __name__ == "__main__":

@@ -12,11 +12,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
-import platform
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -25,10 +22,10 @@ import msgpack
 
 import kvmodel as kv
 from benchmarks.floor import FORMAT, STAMP_END
-from benchmarks.measure import Comparison, compare
+from benchmarks.measure import Comparison, compare, keep, setting
 from benchmarks.models import url
 
-RESULTS = Path(__file__).parent / "results" / "tree_children.json"
+RESULTS = Path(__file__).parent / "results" / "trees.json"
 TABLE = b"\x05\x00\x02bench_nodes\x00"  # no namespace, then the table's name
 
 
@@ -169,16 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"{cost.round_trips:>8,}{cost.keys:>9,}{cost.whole_subtree:>10.1f}",
                 flush=True,
             )
-    keep(
-        chosen.json, {"quick": chosen.quick, "python": sys.version, "platform": platform.platform(), "shapes": figures}
-    )
-
-
-def keep(path: Path, figures: Mapping[str, object]) -> None:
-    """Write the figures down."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    print(f"\nkept in {path}")
+    keep(chosen.json, setting(("kvmodel", "lmdb"), quick=chosen.quick) | {"shapes": figures})
 
 
 if __name__ == "__main__":

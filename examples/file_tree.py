@@ -1,13 +1,14 @@
 """Where has the space gone? A folder of this machine, mirrored into a tree in LMDB: sizes, times, totals.
 
-    python examples/file_tree.py [folder to mirror] [folder for the data]
+    python examples/file_tree.py [folder] [data]
 
-They default to Python's own library, and to ``data``. Run it again: only what has changed since is written, which is
-nothing at all unless a file was changed, added or removed.
+They default to Python's own library, and to ``data`` for the store. Run it again: only what has changed since is
+written, which is nothing at all unless a file was changed, added or removed.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import sys
@@ -121,7 +122,7 @@ async def show(folder: Path) -> None:
         await tree.print_tree(*largest.path, depth=1, label=label)
 
 
-async def main(folder: Path, url: str) -> None:
+async def run(folder: Path, url: str) -> None:
     """Mirror a folder, then show it."""
     async with kv.connect(url) as db:
         written = await mirror(db, folder)
@@ -129,8 +130,18 @@ async def main(folder: Path, url: str) -> None:
         await show(folder)
 
 
-if __name__ == "__main__":
-    mirrored = Path(sys.argv[1] if len(sys.argv) > 1 else os.__file__).absolute()
-    data = Path(sys.argv[2] if len(sys.argv) > 2 else "data").absolute()
+def main() -> None:
+    """Take the folders from the command line."""
+    parser = argparse.ArgumentParser(description="A folder, mirrored into a tree: sizes, times, totals.")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(os.__file__).parent, help="what to mirror")
+    parser.add_argument("data", nargs="?", type=Path, default=Path("data"), help="where the store goes")
+    options = parser.parse_args()
+    folder, data = options.folder.absolute(), options.data.absolute()
+    if not folder.is_dir():
+        parser.error(f"{folder} is no folder")
     data.mkdir(parents=True, exist_ok=True)
-    asyncio.run(main(mirrored if mirrored.is_dir() else mirrored.parent, f"lmdb://{data / 'file_tree'}"))
+    asyncio.run(run(folder, f"lmdb://{data / 'file_tree'}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -8,10 +8,21 @@ models stays cheap to import.
 """
 
 import typing as _typing
-from importlib import import_module as _import_module
 
+from kvmodel._later import importer as _importer
+from kvmodel._later import present as _present
 from kvmodel._state import expires_at, version
-from kvmodel.drivers.base import Atomicity, Capabilities, Durability, Expiry, Outcome, Reverse, Status, Watch
+from kvmodel.drivers.base import (
+    Atomicity,
+    Capabilities,
+    ChangeKind,
+    Durability,
+    Expiry,
+    Outcome,
+    Reverse,
+    Status,
+    Watch,
+)
 from kvmodel.errors import (
     AlreadyExists,
     AuthenticationFailed,
@@ -46,6 +57,7 @@ if _typing.TYPE_CHECKING:
     from kvmodel.repository import Repository
     from kvmodel.tree import TreeModel
     from kvmodel.unit_of_work import UnitOfWork
+    from kvmodel.watching import Change, Changes
 
 __all__ = [
     "AlreadyExists",
@@ -55,6 +67,9 @@ __all__ = [
     "BatchError",
     "BudgetExceeded",
     "Capabilities",
+    "Change",
+    "ChangeKind",
+    "Changes",
     "Closed",
     "Conflict",
     "Database",
@@ -102,6 +117,8 @@ __all__ = [
 
 _LATER = {
     "Batch": "kvmodel.batch",
+    "Change": "kvmodel.watching",
+    "Changes": "kvmodel.watching",
     "Database": "kvmodel.database",
     "Page": "kvmodel.query",
     "Plan": "kvmodel.query",
@@ -116,27 +133,13 @@ _LATER = {
 
 
 if not _typing.TYPE_CHECKING:  # Or type checkers would take any name for one that exists.
-
-    def __getattr__(name: str) -> object:
-        """Import what is not imported yet."""
-        if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found: object = getattr(_import_module(_LATER[name]), name)
-        _present(name, found)
-        return found
+    __getattr__ = _importer(globals(), _LATER)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _present(name: str, found: object) -> None:
-    """Show a name as it may be imported: in a repr, a traceback, an editor."""
-    globals()[name] = found
-    if getattr(found, "__module__", "").startswith("kvmodel."):
-        found.__module__ = __name__
-
-
 for _name in set(__all__) - set(_LATER):
-    _present(_name, globals()[_name])
+    _present(globals(), _name, globals()[_name])
 del _name

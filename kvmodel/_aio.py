@@ -6,7 +6,7 @@ Nothing else above the drivers imports asyncio, so that a synchronous twin can b
 from __future__ import annotations
 
 import asyncio
-from asyncio import AbstractEventLoop, CancelledError, Future, Lock, Task, get_running_loop, sleep
+from asyncio import AbstractEventLoop, CancelledError, Future, Lock, Task, TimerHandle, get_running_loop, sleep
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -18,9 +18,11 @@ __all__ = [
     "Future",
     "Lock",
     "Loop",
+    "Ousted",
     "TaskSet",
+    "TimerHandle",
     "before",
-    "call_soon",
+    "call_later",
     "finished",
     "get_running_loop",
     "give_way",
@@ -80,11 +82,18 @@ async def held(lock: Lock, seconds: float, *, store: str) -> AsyncIterator[None]
         lock.release()
 
 
+class Ousted(Exception):
+    """The owner of tasks has ended."""
+
+
 class TaskSet:
     """Background tasks with an owner: they end when it does, none outlives it."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._guests: set[asyncio.Task[Any]] = set()
+        self._ousted: set[asyncio.Task[Any]] = set()
+        self._left = asyncio.Event()
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine that handles its own errors."""
@@ -98,8 +107,30 @@ class TaskSet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        while self._guests:
+            self._left.clear()
+            for guest in self._guests - self._ousted:
+                self._ousted.add(guest)
+                guest.cancel()
+            await self._left.wait()
+
+    async def shelter(self, awaitable: Awaitable[T]) -> T:
+        """Await in the caller's own task what ends with the owner too. Raises ``Ousted`` when it does."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._guests.add(task)
+        try:
+            return await awaitable
+        except CancelledError:
+            if task in self._ousted and not task.uncancel():
+                raise Ousted from None
+            raise
+        finally:
+            self._guests.discard(task)
+            self._ousted.discard(task)
+            self._left.set()
 
 
-def call_soon(function: Callable[[], None]) -> None:
-    """Call a function at the end of this turn of the event loop."""
-    asyncio.get_running_loop().call_soon(function)
+def call_later(seconds: float, function: Callable[[], None]) -> TimerHandle:
+    """Call a function in ``seconds``."""
+    return asyncio.get_running_loop().call_later(max(seconds, 0), function)

@@ -114,13 +114,7 @@ class Bound(Generic[M]):
     async def read_many(self, keys: Sequence[Key]) -> list[Row | Absent]:
         """Read records by key, in the order asked, in as few requests as the store allows."""
         until = await self.prepared()
-        size = max(self.driver.capabilities.max_read_batch, 1)
-        if self.in_place:
-            size = 1024
-        found: list[Row | Absent] = []
-        for start in range(0, len(keys), size):
-            found += await self.driver.read(self.table, keys[start : start + size], now=self.now(), until=until)
-        return found
+        return await self.driver.read(self.table, keys, now=self.now(), until=until) if keys else []
 
     async def breathe(self, until: float) -> None:
         """Let other tasks run between two pages of one operation, and keep its time limit."""

@@ -13,13 +13,25 @@ from kvmodel._stamps import new_stamp
 from kvmodel._state import State, Status, get_state, set_state
 from kvmodel.drivers.base import ANYTHING, Delete, Key, Outcome, Put
 from kvmodel.drivers.base import Status as Ended
-from kvmodel.errors import BatchError, Conflict, KvModelError, OutcomeUnknown, StoreError, TooLarge, ValidationError
+from kvmodel.errors import (
+    BatchError,
+    BudgetExceeded,
+    Closed,
+    Conflict,
+    KvModelError,
+    OutcomeUnknown,
+    SchemaError,
+    StoreError,
+    TooLarge,
+    Unsupported,
+    ValidationError,
+)
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
     from kvmodel.model import Model
 
-__all__ = ["Bulk", "batch_size", "send", "settle"]
+__all__ = ["Bulk", "batch_size", "failure", "send", "settle"]
 
 M = TypeVar("M", bound="Model")
 
@@ -49,8 +61,11 @@ def settle(write: Put | Delete, obj: Model, outcome: Outcome) -> None:
         set_state(obj, State(Status.LOADED, write.key, outcome.version, write.expires_at, raw))
 
 
-async def send(bound: Bound[Any], writes: Sequence[Put | Delete], objs: Sequence[Model]) -> list[Outcome]:
-    """Send the first batch of these, and answer what became of each of it; errors of the store are outcomes too."""
+async def send(bound: Bound[Any], writes: Sequence[Put | Delete], objs: Sequence[Model], *, done: int) -> list[Outcome]:
+    """Send the first batch of these, and answer what became of each of it; errors of the store are outcomes too.
+
+    So are, once something was ``done`` by earlier batches, all other refusals: how far it got must not be lost.
+    """
     writes = writes[: batch_size(bound)]
     try:
         return await bound.driver.write(writes, atomic=False, now=bound.now(), until=bound.until())
@@ -65,6 +80,23 @@ async def send(bound: Bound[Any], writes: Sequence[Put | Delete], objs: Sequence
     except ValidationError as error:
         refused = _refused(error)
         return [refused if _is_of(error, write) else Outcome(Ended.UNSENT, error=error) for write in writes]
+    except (Closed, BudgetExceeded, SchemaError, Unsupported) as error:
+        if not done:
+            raise
+        return [Outcome(Ended.UNSENT, error=error)] * len(writes)
+
+
+def failure(error: BatchError) -> Exception:
+    """Answer what to raise when some of a batch were not written, with the first of its errors as the cause.
+
+    A budget that was exceeded is told as everywhere else; how far the batches got is its cause.
+    """
+    cause = next((outcome.error for outcome in error.outcomes if outcome.error is not None), None)
+    if isinstance(cause, BudgetExceeded):
+        cause.__cause__ = error
+        return cause
+    error.__cause__ = cause
+    return error
 
 
 def _is_of(error: ValidationError, write: Put | Delete) -> bool:
@@ -121,7 +153,7 @@ class Bulk(Generic[M]):
         done = 0
         current = await self._next(source)
         while current is not None:
-            sending = _aio.start(self._send(current))
+            sending = _aio.start(self._send(current, done))
             try:
                 await _aio.give_way()
                 following = await self._next(source)
@@ -173,17 +205,17 @@ class Bulk(Generic[M]):
                 refused[position] = _refused(error)
         return _Encoded(batch, puts, refused)
 
-    async def _send(self, encoded: _Encoded[M]) -> list[Outcome]:
+    async def _send(self, encoded: _Encoded[M], done: int) -> list[Outcome]:
         batch, puts, refused = encoded
         if refused:
             return [refused.get(position, _UNSENT) for position in range(len(batch))]
-        outcomes = await send(self._bound, puts, batch)
+        outcomes = await send(self._bound, puts, batch, done=done)
         settle_all(puts, batch, outcomes)
         return outcomes
 
     def _failed(
         self, batch: list[M], outcomes: list[Outcome], done: int, source: _Source[M], ahead: list[M]
-    ) -> BatchError:
+    ) -> Exception:
         again = [obj for obj, outcome in zip(batch, outcomes, strict=True) if outcome.status is not Ended.WRITTEN]
         error = BatchError(
             "some of a batch were not written: look at .outcomes, mend, and send .remaining again",
@@ -193,8 +225,7 @@ class Bulk(Generic[M]):
             table=self._bound.table.name,
             store=self._bound.driver.address,
         )
-        error.__cause__ = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
-        return error
+        return failure(error)
 
     async def remove(self, deletes: Sequence[Delete], *, done: int) -> int:
         """Remove records by key, and answer how many. Raises ``BatchError``."""

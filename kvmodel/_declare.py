@@ -209,9 +209,9 @@ def check_fields(table: str, model: str, options: Options, declared: Mapping[str
         raise SchemaError(
             f"{model} has no key: declare a field with kv.partition_key() or kv.clustering_key()", table=table
         )
-    if whole and (options.layout != "plain" or len(values) != 1):
+    if whole and len(values) != 1:
         raise SchemaError(
-            'whole_value=True is for the only value field of a model with layout="plain"', field=whole[0].path
+            f"whole_value=True is for a model's only value field: {model} has {len(values)}", field=whole[0].path
         )
 
 
@@ -263,7 +263,7 @@ def build_schema(cls: Any, options: Options, declared: Mapping[str, Declared], s
 
 def _key_member(field: Declared) -> KeyMember:
     assert field.key_codec is not None
-    return KeyMember(field.name, field.key_codec, field.spec.descending)
+    return KeyMember(field.name, field.key_codec, field.spec.descending, field.spec.options)
 
 
 def _member(attribute: Any, field: Declared) -> Member:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from kvmodel._bulk import send, settle_all
+from kvmodel._bulk import failure, send, settle_all
 from kvmodel._deadlines import KEEP
 from kvmodel._direct import expectation_of, new_deadline, not_loaded
 from kvmodel._stamps import new_stamp
@@ -74,8 +74,9 @@ class Batch:
             await bound.prepared()
         done = 0
         while writes:
-            outcomes = await send(writes[0][0], [write for _, _, write in writes], [obj for _, obj, _ in writes])
-            settle_all([write for _, _, write in writes], [obj for _, obj, _ in writes], outcomes)
+            ahead = [write for _, _, write in writes]
+            outcomes = await send(writes[0][0], ahead, [obj for _, obj, _ in writes], done=done)
+            settle_all(ahead, [obj for _, obj, _ in writes], outcomes)
             good = sum(outcome.status is Ended.WRITTEN for outcome in outcomes)
             done += good
             if good < len(outcomes):
@@ -83,7 +84,7 @@ class Batch:
             writes = writes[len(outcomes) :]
         return done
 
-    def _failed(self, writes: list[Any], outcomes: list[Any], done: int) -> BatchError:
+    def _failed(self, writes: list[Any], outcomes: list[Any], done: int) -> Exception:
         ended = [outcome.status for outcome in outcomes]
         undone = [obj for (_, obj, _), status in zip(writes, ended, strict=False) if status is not Ended.WRITTEN]
         error = BatchError(
@@ -93,8 +94,7 @@ class Batch:
             remaining=undone + [obj for _, obj, _ in writes[len(outcomes) :]],
             store=self._database._connection.driver.address,
         )
-        error.__cause__ = next((outcome.error for outcome in outcomes if outcome.error is not None), None)
-        return error
+        return failure(error)
 
     async def __aenter__(self) -> Batch:
         self._database._connection.check_usable()

@@ -17,8 +17,9 @@ from kvmodel._direct import pause
 from kvmodel._registry import find_driver, split_options, split_url
 from kvmodel._tokens import PlainTokens, SealedTokens, Tokens
 from kvmodel.batch import Batch
-from kvmodel.drivers.base import Capabilities, Driver, Key
-from kvmodel.errors import AlreadyExists, Closed, Conflict, SchemaError, ValidationError
+from kvmodel.drivers.base import Capabilities, Driver, Key, Watcher
+from kvmodel.drivers.facets import SelfCheck
+from kvmodel.errors import AlreadyExists, Closed, Conflict, SchemaError, StoreError, ValidationError
 from kvmodel.limits import check_timeout
 from kvmodel.model import Model, declared_models
 from kvmodel.schema import Schema, schema_of
@@ -59,6 +60,7 @@ class Connection:
         self.preparing = _aio.Lock()
         self._tasks = _aio.TaskSet()
         self.batcher = ReadBatcher(self._tasks)
+        self._watchers: set[Watcher] = set()
         self._closed: str | None = None
 
     def check_usable(self) -> None:
@@ -84,9 +86,30 @@ class Connection:
         if self._closed is None:
             self._closed = "this database is closed: connect again"
             try:
+                for watcher in list(self._watchers):
+                    await self.drop(watcher)
                 await self._tasks.close()
             finally:
                 await self.driver.close()
+
+    # --- watches ---
+
+    def keep(self, watcher: Watcher) -> None:
+        """Close a watcher with this connection, unless it is dropped before."""
+        self._watchers.add(watcher)
+
+    async def drop(self, watcher: Watcher) -> None:
+        """Close a watcher, once."""
+        if watcher in self._watchers:
+            self._watchers.discard(watcher)
+            with suppress(StoreError):  # What the store keeps for it goes with the connection at the latest.
+                await watcher.close()
+
+    def abandon(self, watcher: Watcher) -> None:
+        """Nobody refers to a watch any more: have it closed. May be called from anywhere."""
+        if watcher in self._watchers and self._closed is None:
+            with suppress(RuntimeError):  # The event loop has been closed.
+                self.loop.call_soon_threadsafe(lambda: self._tasks.start(self.drop(watcher)))
 
 
 class Database:
@@ -117,6 +140,18 @@ class Database:
     def facet(self, kind: type[FacetT]) -> FacetT | None:
         """Answer what only some stores have, or ``None``."""
         return self._connection.driver.facet(kind)
+
+    async def check(self) -> list[str]:
+        """Look at the store's settings, and answer in words which of them would lose data silently.
+
+        Empty where nothing was found, and where a store has no such settings.
+
+        Raises:
+            StoreError: The store can't be reached.
+        """
+        self._connection.check_usable()
+        facet = self._connection.driver.facet(SelfCheck)
+        return [] if facet is None else await facet.check(until=self._connection.until())
 
     # --- its life ---
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from kvmodel.schema import Schema
     from kvmodel.unit_of_work import UnitOfWork
 
-__all__ = ["Page", "Plan", "Range", "Starts", "make_slice", "not_in_unit", "starts"]
+__all__ = ["Page", "Plan", "Range", "Starts", "make_slice", "not_in_unit", "parse_prefix", "starts"]
 
 M = TypeVar("M", bound="Model")
 
@@ -221,6 +221,9 @@ class Range(Generic[M]):
         limit = self._slice.limit
         if limit == 0:
             return Plan(capabilities.store, (), 0, 0)
+        costs = bound.driver.costs(bound.table, self._slice)
+        if costs is not None:
+            return Plan(capabilities.store, (step, *costs.steps), costs.round_trips, costs.keys)
         return Plan(capabilities.store, (step,), 1 if limit is not None and limit <= _FIRST_PAGE else None, limit)
 
     # --- inside ---
@@ -300,7 +303,7 @@ def make_slice(
     for one, other, names in ((first, after, "first and after"), (last, before, "last and before")):
         if one is not None and other is not None:
             raise ValidationError(f"give either of {names}, not both: they bound the same end", table=schema.name)
-    whole, begins = _prefix(schema, prefix)
+    whole, begins = parse_prefix(schema, prefix)
     return Slice(
         schema.make_partition(*partition),
         lower=_edge(schema, first, after),
@@ -335,7 +338,8 @@ def _parts(schema: Schema, value: object) -> tuple[object, ...]:
     return value
 
 
-def _prefix(schema: Schema, prefix: object) -> tuple[Key, str | bytes | None]:
+def parse_prefix(schema: Schema, prefix: object) -> tuple[Key, str | bytes | None]:
+    """Turn what a caller wrote into whole components, and the beginning of the one behind them."""
     if prefix is None:
         return (), None
     if isinstance(prefix, str | bytes | Starts):

@@ -2,52 +2,46 @@
 
 A partition is a queue, and its records are the messages, in the order of their time-ordered ids. Messages can be read
 like a log, by anyone and any number of times, or worked by competing consumers with leases. How a queue lies in a store
-is told in :mod:`kvmodel._queue_layout`; what asks stores is in the private modules beside it, which a module of models
+is told in ``kvmodel/_queue/layout.py``; what asks stores is in the modules beside that one, which a module of models
 does not import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 from uuid import UUID
 
 from kvmodel._declare import Declared
+from kvmodel._later import importer
 from kvmodel._options import OptionCheck
-from kvmodel._queue_layout import LONGEST_TABLE, refine
+from kvmodel._queue.layout import LONGEST_TABLE, refine
 from kvmodel.errors import SchemaError
 from kvmodel.fields.specifiers import clustering_key
-from kvmodel.model import Ks, Model, ModelType, _Objects
+from kvmodel.model import Ks, Model, ModelType, _Objects, _seen_as
 from kvmodel.schema import schema_of
 
 if TYPE_CHECKING:
-    from kvmodel._queue_consumer import Consumer
-    from kvmodel._queue_message import Message
-    from kvmodel._queue_reading import Messages
-    from kvmodel._queue_repository import QueueRepository
+    from kvmodel._queue.consumer import Consumer
+    from kvmodel._queue.message import Message
+    from kvmodel._queue.reading import Messages
+    from kvmodel._queue.repository import QueueRepository
 
 __all__ = ["Consumer", "Message", "Messages", "QueueModel", "QueueRepository"]
 
 Q = TypeVar("Q", bound="QueueModel")
-SeenT = TypeVar("SeenT")
 
 _MOST_SHARDS = 1024
 _LATER = {
-    "Consumer": "kvmodel._queue_consumer",
-    "Message": "kvmodel._queue_message",
-    "Messages": "kvmodel._queue_reading",
-    "QueueRepository": "kvmodel._queue_repository",
+    "Consumer": "kvmodel._queue.consumer",
+    "Message": "kvmodel._queue.message",
+    "Messages": "kvmodel._queue.reading",
+    "QueueRepository": "kvmodel._queue.repository",
 }
 
 if not TYPE_CHECKING:  # Or type checkers would take any name for one that exists.
-
-    def __getattr__(name: str) -> object:
-        """Import what is not imported yet."""
-        if name not in _LATER:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(_LATER[name]), name)
+    __getattr__ = importer(globals(), _LATER)
 
 
 def _not_given() -> UUID:
@@ -72,11 +66,6 @@ class _QueueObjects(_Objects[*Ks]):
         raise NotImplementedError
 
 
-def _seen_as(function: Callable[[Any], SeenT]) -> SeenT:
-    """Declare a descriptor by its type."""
-    raise NotImplementedError
-
-
 class QueueModel(Model[*Ks], abstract=True, metaclass=ModelType):
     """The base class of messages.
 
@@ -90,7 +79,7 @@ class QueueModel(Model[*Ks], abstract=True, metaclass=ModelType):
 
     id: UUID = clustering_key(factory=_not_given, kw_only=True)
 
-    _kv_asked_by: ClassVar[str] = "kvmodel._queue_repository:QueueRepository"
+    _kv_asked_by: ClassVar[str] = "kvmodel._queue.repository:QueueRepository"
     _kv_options: ClassVar[Mapping[str, OptionCheck]] = {"shards": _check_shards, "max_attempts": _check_attempts}
 
     @property

@@ -18,6 +18,7 @@ from kvmodel.errors import NoDatabase, ValidationError
 from kvmodel.model import Ks, M
 from kvmodel.query import Range, check_limit, make_slice, not_in_unit
 from kvmodel.schema import Schema, schema_of
+from kvmodel.watching import Changes, watched_slice
 
 if TYPE_CHECKING:
     from kvmodel._binding import Bound
@@ -297,7 +298,9 @@ class Repository(Generic[M, *Ks]):
         :meth:`save`.
 
         Raises:
-            BatchError: At the first batch in which a write failed; it tells what was done and what remains.
+            BatchError: At the first batch in which a write failed; it tells what was done and what remains. The first
+                error of that batch is its cause.
+            BudgetExceeded: With a ``BatchError`` as its cause, if some batches were written before.
             Unsupported: Inside a unit of work.
         """
         bound, unit = self._where()
@@ -360,6 +363,27 @@ class Repository(Generic[M, *Ks]):
         """
         check_limit(limit)
         return Range(self, Slice(None, limit=limit))
+
+    # --- changes ---
+
+    def watch(self, *partition: object, prefix: object = None, position: str | None = None) -> Changes[M]:
+        """Answer the changes of a partition, as they come. Nothing is sent before it is entered or iterated.
+
+        ``async with User.objects.watch("red") as changes:`` has it in place when the block is entered, so that what
+        is read inside has no gap to what is told; ``async for change in User.objects.watch("red"):`` does without.
+
+        Args:
+            partition: The values of the partition fields; or those of the whole key, for one record; or none, for the
+                whole table.
+            prefix: Which records of the partition, as in :meth:`range`.
+            position: Where to go on: the ``position`` of an earlier change of the same watch.
+
+        Raises:
+            ValidationError: The values or the prefix do not fit the key.
+        """
+        if position is not None and not isinstance(position, str):
+            raise ValidationError(f"a position is a text, from an earlier change, not {position!r}")
+        return Changes(self, watched_slice(self._schema, partition, prefix), position)
 
     # --- inside ---
 

@@ -34,11 +34,12 @@ class KeyMember:
     name: str
     codec: KeyCodec
     descending: bool = False
+    options: Mapping[str, object] = attrs.field(factory=dict)
 
     @property
     def field(self) -> KeyField:
         """The field as the waist sees it."""
-        return KeyField(self.name, self.codec.type, self.descending)
+        return KeyField(self.name, self.codec.type, self.descending, self.options)
 
     def convert(self, value: Any) -> KeyPart:
         """Turn a value into a component; ``Mismatch`` names the field."""
@@ -64,7 +65,7 @@ class Schema:
         name: The table.
         number: The schema number: records of older ones are upgraded when they are loaded.
         partition, clustering, values: The fields as the waist sees them.
-        whole_value: With the plain layout: the field that alone is the value, if one is.
+        whole_value: The field that alone is the value where records have no envelope, if one is.
         own_options: What the class line says in words that only this kind of model has.
         facet: What keeps the records, where a driver has it.
         companions: The schemas of tables that go along with this one, and are prepared and purged with it.
@@ -223,6 +224,18 @@ class Schema:
             f"expected an object of {self.model_name}, not of {type(obj).__qualname__}: use that class's objects",
             table=self.name,
         )
+
+    def values_of(self, row: Row) -> Values:
+        """Answer what a row says, in the words of this declaration; what the declaration does not know stays.
+
+        Raises ``DecodingError`` where the record can't be brought to this schema number.
+        """
+        if row.schema_number == self.number:
+            return row.values
+        try:
+            return self.upgrade(row.values, row.schema_number)
+        except Mismatch as error:
+            raise self.load_failed(error, row.key) from error.__cause__
 
     def load_failed(self, error: Exception, key: Key) -> Exception:
         """Make the error for a record that could not be loaded."""

@@ -2,18 +2,19 @@
 
 A node is a record whose clustering key is its path, a tuple. Paths are compared part by part, a shorter one before all
 that go on from it: so the order of keys is depth first, a parent comes before its children, children come in order, and
-a subtree is one piece of the partition. All of a tree follows from that; what it does is in the private modules beside
-this one, which a module of models does not import.
+a subtree is one piece of the partition. All of a tree follows from that; what it does is in the private package beside
+this module, which a module of models does not import.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar
 from uuid import UUID
 
 from kvmodel._declare import Declared
+from kvmodel._later import importer
 from kvmodel._options import OptionCheck, check_flag
 from kvmodel.drivers.base import KeyPart
 from kvmodel.drivers.facets import TreeStore
@@ -21,17 +22,26 @@ from kvmodel.errors import SchemaError
 from kvmodel.fields.base import Mismatch
 from kvmodel.fields.keys import KeyCodec
 from kvmodel.fields.specifiers import clustering_key
-from kvmodel.model import Model, ModelType, _Objects
-
-__all__ = ["TreeModel"]
-
-M = TypeVar("M", bound="Model")
-SeenT = TypeVar("SeenT")
-
-_PARTS: Final = frozenset({"str", "int", "uuid"})
+from kvmodel.model import Model, ModelType, _Objects, _seen_as
 
 if TYPE_CHECKING:
-    from kvmodel._tree import TreeRepository
+    from kvmodel._tree.cursor import Cursor
+    from kvmodel._tree.repository import TreeRepository
+    from kvmodel._tree.tree import Tree
+
+__all__ = ["Cursor", "Tree", "TreeModel", "TreeRepository"]
+
+M = TypeVar("M", bound="Model")
+
+_PARTS: Final = frozenset({"str", "int", "uuid"})
+_LATER: Final = {
+    "Cursor": "kvmodel._tree.cursor",
+    "Tree": "kvmodel._tree.tree",
+    "TreeRepository": "kvmodel._tree.repository",
+}
+
+if not TYPE_CHECKING:  # Or type checkers would take any name for one that exists.
+    __getattr__ = importer(globals(), _LATER)
 
 
 class _TreeObjects(_Objects[*tuple[Any, ...]]):
@@ -39,11 +49,6 @@ class _TreeObjects(_Objects[*tuple[Any, ...]]):
 
     def __get__(self, instance: None, owner: type[M]) -> TreeRepository[M]:
         raise NotImplementedError
-
-
-def _seen_as(function: Callable[[Any], SeenT]) -> SeenT:
-    """Declare a descriptor by its type."""
-    raise NotImplementedError
 
 
 class TreeModel(Model, metaclass=ModelType, abstract=True):  # named, so that checkers let subclasses be frozen
@@ -58,7 +63,7 @@ class TreeModel(Model, metaclass=ModelType, abstract=True):  # named, so that ch
 
     path: tuple[str | int | UUID, ...] = clustering_key(kw_only=True)
 
-    _kv_asked_by: ClassVar[str] = "kvmodel._tree:TreeRepository"
+    _kv_asked_by: ClassVar[str] = "kvmodel._tree.repository:TreeRepository"
     _kv_options: ClassVar[Mapping[str, OptionCheck]] = {"native": check_flag, "strict": check_flag}
     _kv_facet: ClassVar[type[TreeStore] | None] = TreeStore
 

@@ -1,4 +1,4 @@
-"""Pages that are made from the code: the matrix of capabilities, the reference of errors, the table of figures.
+"""Pages that are made from the code: the matrix of capabilities, the reference of errors, the tables of figures.
 
 They are Markdown, put in place by directives: ``{capabilities}``, ``{errors}`` and ``{figures}``.
 """
@@ -123,9 +123,9 @@ def _documented(cls: type[errors.KvModelError]) -> Iterator[str]:
     yield ""
 
 
-# --- the figures of benchmarks.peers ----------------------------------------------------------------------------------
+# --- the figures of benchmarks ----------------------------------------------------------------------------------------
 
-FIGURES = Path(__file__).parents[1] / "pictures" / "peers.json"
+FIGURES = Path(__file__).parents[1] / "pictures"
 
 
 def figures_table(figures: Mapping[str, Any]) -> str:
@@ -147,6 +147,43 @@ def measured_on(figures: Mapping[str, Any]) -> str:
     """Answer what the figures were measured on."""
     versions = ", ".join(f"{name} {version}" for name, version in figures["versions"].items())
     return f"Python {figures['python']}, {figures['platform']}; {versions}."
+
+
+def queue_table(figures: Mapping[str, Any]) -> str:
+    """Answer a Markdown table: one row a workload; messages a second, and how many times kvmodel's that is."""
+    sides = list(figures["figures"][0]["per_second"])
+    rows = []
+    for figure in figures["figures"]:
+        speeds = figure["per_second"]
+        others = (f"{speeds[side]:,.0f} ({1 / figure['times'][side]:.2f})" for side in sides[1:])
+        name = f"{figure['workload']}, {'synced' if figure['synced'] else 'not synced'}"
+        rows.append([name, f"{speeds[sides[0]]:,.0f}", *others])
+    return table(["messages a second (times kvmodel's)", *sides], rows) + f"\n{measured_on(figures)}\n"
+
+
+def tree_table(figures: Mapping[str, Any]) -> str:
+    """Answer a Markdown table: one row a shape of tree; microseconds a child, and what is read for one call."""
+    rows = [
+        [
+            f"{shape['children']:,} with {shape['below']:,} below each",
+            f"{shape['each']['floor']:.1f}",
+            f"{shape['each']['kvmodel']:.1f}",
+            f"{shape['each']['ratio']:.2f}",
+            f"{shape['call']['keys']:,}",
+            f"{shape['call']['whole_subtree']:,.1f}",
+        ]
+        for shape in figures["shapes"]
+    ]
+    header = ["children", "by hand, µs", "kvmodel, µs", "ratio", "keys read", "times faster than reading all below"]
+    return table(header, rows) + f"\n{measured_on(figures)}\n"
+
+
+_FIGURES = {"peers": figures_table, "queues": queue_table, "trees": tree_table}
+
+
+def figures_of(name: str) -> str:
+    """Answer the figures of one benchmark as Markdown."""
+    return _FIGURES[name](json.loads((FIGURES / f"{name}.json").read_text(encoding="utf-8")))
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------
@@ -175,11 +212,14 @@ class ErrorsDirective(SphinxDirective):
 
 
 class FiguresDirective(SphinxDirective):
-    """``{figures}``"""
+    """``{figures}``, of the benchmark that is named: ``peers``, ``queues`` or ``trees``"""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        self.env.note_dependency(str(FIGURES))
-        return self.parse_text_to_nodes(figures_table(json.loads(FIGURES.read_text(encoding="utf-8"))))
+        (name,) = self.arguments
+        self.env.note_dependency(str(FIGURES / f"{name}.json"))
+        return self.parse_text_to_nodes(figures_of(name))
 
 
 def setup(app: Sphinx) -> dict[str, object]:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import attrs
 
-from kvmodel.errors import Unsupported
+from kvmodel.errors import DecodingError, Unsupported
 
 KeyPart: TypeAlias = "str | bytes | int | float | bool | Decimal | UUID | datetime | date | tuple[KeyPart, ...]"
 """One component of a key."""
@@ -70,6 +70,7 @@ class KeyField:
     name: str
     type: KeyType
     descending: bool = False
+    options: Mapping[str, object] = attrs.field(factory=dict, hash=False)
 
 
 @attrs.frozen
@@ -196,6 +197,20 @@ class Rows(NamedTuple):
     resume: Key | None = None
 
 
+class Costs(NamedTuple):
+    """What a page of a slice takes, where that is something else than one request: for ``explain()``.
+
+    Attributes:
+        steps: What is sent, in order, in words.
+        round_trips: How many exchanges that is; ``None`` where it depends on how much is found.
+        keys: How many keys the store reads; ``None`` where it depends on how much is found.
+    """
+
+    steps: tuple[str, ...]
+    round_trips: int | None = None
+    keys: int | None = None
+
+
 class ChangeKind(enum.Enum):
     """What became of a record."""
 
@@ -217,6 +232,8 @@ class RowChange(NamedTuple):
         old: What was there before; ``None`` where nothing was, or where the store does not tell.
         position: Where to go on behind this change, and behind nothing that comes after it. ``None`` where the store
             keeps no positions.
+        error: Why neither ``new`` nor, perhaps, ``key`` can be told: what is stored there is no record of this table.
+            The changes behind it are told all the same. What was there before and can't be read is left out.
     """
 
     key: Key
@@ -224,6 +241,7 @@ class RowChange(NamedTuple):
     new: Row | None = None
     old: Row | None = None
     position: str | None = None
+    error: DecodingError | None = None
 
 
 class Purged(NamedTuple):
@@ -385,10 +403,20 @@ class Capabilities:
         expiry: Whether the store reclaims the space of expired records.
         watch: What can be watched.
         watch_resumes: Whether a watch can start from a stored position.
+        watch_local: Whether a watch tells only of what is changed by this very process.
+        catalogue: Whether the store holds a description of each table, so that another declaration of its key is
+            refused.
+        empty_texts: Whether a ``str`` in a key may be empty.
+        shared_partitions: Whether a partition holds the records of several tables, so that a change of them is one
+            write to it.
+        leaves_deleted: Whether deleted records leave something behind that ranges have to pass over.
         durability: What an acknowledged write survives.
         failover_may_lose: Whether a failover may lose acknowledged writes.
         reads_in_place: Whether :meth:`Driver.peeker` has a reader that answers at once, without I/O that would hold up
             the event loop.
+        typed_columns: Whether fields are kept in columns of the store's own types. Those hold less than Python's do:
+            what does not fit is refused with ``ValidationError``, and a declaration that differs in directions alone
+            is no other table.
         max_key_bytes: The longest key, whole.
         max_value_bytes: The largest record.
         max_read_batch: How many keys one ``read`` sends in one request.
@@ -408,9 +436,15 @@ class Capabilities:
     expiry: Expiry = Expiry.EMULATED
     watch: Watch = Watch.NONE
     watch_resumes: bool = False
+    watch_local: bool = False
+    catalogue: bool = True
+    empty_texts: bool = True
+    shared_partitions: bool = True
+    leaves_deleted: bool = False
     durability: Durability = Durability.MEMORY
     failover_may_lose: bool = False
     reads_in_place: bool = False
+    typed_columns: bool = False
     max_key_bytes: int | None = None
     max_value_bytes: int | None = None
     max_read_batch: int = 1
@@ -426,10 +460,25 @@ FacetT = TypeVar("FacetT")
 
 
 class Watcher(Protocol):
-    """The changes of one slice, as they come, each of them once and those of one key in order."""
+    """The changes of one slice, as they come, each of them once and those of one key in order.
+
+    Subclass it: what a store need not bring has a default here. One task at a time waits for what is next.
+    """
+
+    @property
+    def position(self) -> str | None:
+        """Where to go on behind everything that was told; where the watch began, before that.
+
+        It may move on while nothing is told, so that it stays one that the store still holds. ``None`` where the store
+        keeps no positions.
+        """
+        return None
 
     async def next(self) -> Sequence[RowChange]:
         """Wait until something changed, however long that takes; may be cancelled and called again, losing nothing.
+
+        Not cut short by what can't be decoded: that is a :class:`RowChange` with an ``error``. After a ``StoreError``
+        it may be called again, and goes on where it was.
 
         Raises:
             WatchLost: The store has no longer what comes next, or has never promised to keep it.
@@ -439,7 +488,10 @@ class Watcher(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go what the store keeps for this watch. Closing twice is allowed."""
+        """Let go what the store keeps for this watch. Who waits for what is next gets ``Closed``.
+
+        Closing twice is allowed.
+        """
         ...
 
 
@@ -485,7 +537,11 @@ class Driver(Protocol):
     async def read(
         self, table: Table, keys: Sequence[Key], *, values: bool = True, now: int, until: float
     ) -> list[Row | Absent]:
-        """Read records by key, in the order asked."""
+        """Read records by key, in the order asked, however many they are.
+
+        All keys are encoded, and so refused if need be, before the first request is sent; a request carries
+        ``max_read_batch`` of them at the most.
+        """
         ...
 
     def peeker(self, table: Table) -> Callable[[Key], Row | Absent]:
@@ -532,12 +588,20 @@ class Driver(Protocol):
         earlier change of the same slice had. ``clock`` tells the time by which records expire; an expired record is
         told of as deleted when its store removes it, or not at all.
 
+        The slice has a partition, or none for the whole table, and perhaps ``prefix`` and ``starts``; no other bounds.
+        One record is a slice whose ``prefix`` has all clustering components: its key is ``partition + prefix``. What
+        the capabilities deny was refused before (:func:`kvmodel.drivers.refusals.refuse_watch`).
+
         Raises ``WatchLost`` where the store holds no longer what comes after the position, ``ValidationError`` where
         the position is none.
         """
         raise Unsupported(
             "this store cannot be watched: poll with range(after=...) instead", store=self.capabilities.store
         )
+
+    def costs(self, table: Table, slice: Slice) -> Costs | None:
+        """Say what a page of a slice takes; ``None`` where that is one request. Sends nothing."""
+        return None
 
     def facet(self, kind: type[FacetT]) -> FacetT | None:
         """Answer what only some stores have, or ``None``."""

@@ -17,12 +17,13 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, cast
 
 from kvmodel.drivers.base import (
     Absent,
     Capabilities,
     Driver,
+    FacetT,
     Key,
     Mutation,
     Outcome,
@@ -33,7 +34,9 @@ from kvmodel.drivers.base import (
     Table,
     Version,
 )
-from kvmodel.drivers.bytewrites import Erase, ReadTransaction, Transaction, prepare
+from kvmodel.drivers.byteskips import ByteSkips
+from kvmodel.drivers.bytewrites import ByteWrite, Erase, ReadTransaction, Transaction, prepare, send_all
+from kvmodel.drivers.facets import SkipStore
 from kvmodel.drivers.formats.catalogue import (
     MARKER_KEY,
     check_entry,
@@ -159,17 +162,18 @@ class ByteStore(Driver):
     ) -> list[Row | Absent]:
         """Read records by key, in the order asked; a page of them from one state of the store."""
         codec = self.codec(table)
+        load = codec.loader(values)
         encoded = list(map(codec.encode_key, keys))
-        found: list[bytes | None] = []
+        rows: list[Row | Absent] = []
         room = self.capabilities.max_read_batch
         for start in range(0, len(encoded), room):
             if start:
                 await self._breathe(until)
             part = encoded[start : start + room]
             spend(1, len(part))
-            found += self.look(partial(_get_all, part))
-        load = codec.load if values else _header_loader(codec)
-        return [Absent(key) if data is None else load(key, data, now) for key, data in zip(keys, found, strict=True)]
+            found = zip(keys[start : start + room], self.look(partial(_get_all, part)), strict=True)
+            rows += [Absent(key) if data is None else load(key, data, now) for key, data in found]
+        return rows
 
     async def scan(self, table: Table, slice: Slice, *, values: bool = True, now: int, until: float) -> Rows:
         """Read one page of a slice."""
@@ -197,6 +201,10 @@ class ByteStore(Driver):
             await self._breathe(until)
         return total if slice.limit is None else min(total, slice.limit)
 
+    def facet(self, kind: type[FacetT]) -> FacetT | None:
+        """Answer skip scans, or ``None``."""
+        return cast("FacetT", ByteSkips(self)) if kind is SkipStore else None
+
     # --- writing ------------------------------------------------------------------------------------------------------
 
     async def write(self, mutations: Sequence[Mutation], *, atomic: bool, now: int, until: float) -> list[Outcome]:
@@ -215,12 +223,14 @@ class ByteStore(Driver):
         limits = self.capabilities
         requests = write.cut(limits.max_batch, limits.max_request_bytes)
         spend(len(requests), len(mutations))
-        outcomes: list[Outcome] = []
-        for request in requests:
-            done = await self.change(request, size=request.size, until=until)
-            if request.tables:
-                self._recorded |= request.recorded(done)
-            outcomes += done
+        if len(requests) == 1:
+            return await self._send(requests[0], until)
+        return await send_all(requests, lambda request: self._send(request, until))
+
+    async def _send(self, request: ByteWrite, until: float) -> list[Outcome]:
+        outcomes = await self.change(request, size=request.size, until=until)
+        if request.tables:
+            self._recorded |= request.recorded(outcomes)
         return outcomes
 
     async def purge(
@@ -246,21 +256,11 @@ class ByteStore(Driver):
             raise TimedOut("time ran out while reading: raise the timeout, or read less at once", store=self._address)
 
 
-def _header_loader(codec: ByteCodec) -> Callable[[Key, bytes, int], Row | Absent]:
-    """Answer what loads a record's header alone."""
-
-    def load(key: Key, data: bytes, now: int) -> Row | Absent:
-        header = codec.peek_header(data, now)
-        return Absent(key, codec.version(data)) if header is None else Row(key, {}, header[0], header[1])
-
-    return load
-
-
 def _read_page(
     txn: ReadTransaction, codec: ByteCodec, slice: Slice, start: bytes, stop: bytes, values: bool, now: int
 ) -> _Page:
     """Read rows until the page is full, the limit is reached or the slice ends."""
-    load = codec.load if values else _header_loader(codec)
+    load = codec.loader(values)
     decode_key = codec.decode_key
     limit = slice.limit
     # A limited slice that fits into a page is one page.

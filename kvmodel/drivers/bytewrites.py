@@ -11,7 +11,7 @@ Rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -31,12 +31,20 @@ from kvmodel.drivers.base import (
     Table,
     Version,
 )
-from kvmodel.errors import AlreadyExists, Conflict, DecodingError, TooLarge, ValidationError
+from kvmodel.errors import (
+    AlreadyExists,
+    Conflict,
+    DecodingError,
+    KvModelError,
+    OutcomeUnknown,
+    TooLarge,
+    ValidationError,
+)
 
 if TYPE_CHECKING:
     from kvmodel.drivers.formats.codec import ByteCodec
 
-__all__ = ["ByteWrite", "Erase", "ReadTransaction", "Transaction", "prepare"]
+__all__ = ["ByteWrite", "Erase", "ReadTransaction", "Transaction", "prepare", "send_all"]
 
 
 class ReadTransaction(Protocol):
@@ -295,6 +303,28 @@ def prepare(
         size += len(key) + len(data)
         steps.append((mutation, codec, key, data, version))
     return ByteWrite(steps, atomic, now, store, size, tuple(tables), register)
+
+
+async def send_all(
+    requests: Sequence[ByteWrite], send: Callable[[ByteWrite], Awaitable[list[Outcome]]]
+) -> list[Outcome]:
+    """Send what a write was cut into, one request after the other.
+
+    An error of the first one is raised. Later ones end in outcomes: those of the requests that went well, then what
+    is known of the one that failed, then ``UNSENT``.
+    """
+    outcomes: list[Outcome] = []
+    for number, request in enumerate(requests):
+        try:
+            outcomes += await send(request)
+        except KvModelError as error:
+            if not number:
+                raise
+            ended = Status.UNKNOWN if isinstance(error, OutcomeUnknown) else Status.UNSENT
+            outcomes += [Outcome(ended, error=error)] * len(request.steps)
+            unsent = sum(len(each.steps) for each in requests[number + 1 :])
+            return outcomes + [Outcome(Status.UNSENT, error=error)] * unsent
+    return outcomes
 
 
 def _located(error: ValidationError, mutation: Mutation) -> ValidationError:

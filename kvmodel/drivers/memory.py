@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypedDict, TypeVar, Unpack
 from urllib.parse import SplitResult, unquote
+from weakref import WeakSet
 
 import attrs
 
@@ -24,6 +25,7 @@ from kvmodel.drivers.base import (
     Capabilities,
     Durability,
     Expiry,
+    FacetT,
     Key,
     Mutation,
     Outcome,
@@ -32,11 +34,14 @@ from kvmodel.drivers.base import (
     Rows,
     Slice,
     Table,
+    Watch,
 )
 from kvmodel.drivers.bytestore import PAGE, ByteStore, Change
 from kvmodel.drivers.bytewrites import ReadTransaction
+from kvmodel.drivers.feed import Feed, LocalWatcher, Recorder
+from kvmodel.drivers.meter import spend
 from kvmodel.drivers.options import parse_bool, parse_enum, parse_int, parse_size
-from kvmodel.drivers.refusals import refuse_slice, refuse_write
+from kvmodel.drivers.refusals import refuse_slice, refuse_watch, refuse_write
 from kvmodel.errors import Closed, OutcomeUnknown, TimedOut, ValidationError
 
 __all__ = ["MemoryDriver", "Plan", "Traits"]
@@ -100,11 +105,13 @@ class MemoryStore:
     Attributes:
         lock: Held for every transaction, as event loops of several threads may share a store.
         connections: How many drivers have it open.
+        feed: Tells of changes, in their order: it is used while the lock is held.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.connections = 0
+        self.feed = Feed()
         self._data: dict[bytes, bytes] = {}
         self._keys = SortedKeys()
         self.get = self._data.get
@@ -163,6 +170,7 @@ class Traits(TypedDict, total=False):
     reverse: Reverse
     scan_table: bool
     expiry: Expiry
+    watch: Watch
     durability: Durability
     failover_may_lose: bool
     reads_in_place: bool
@@ -187,6 +195,7 @@ _TRAITS: dict[str, tuple[Callable[[str], object], type]] = {
     "reverse": (parse_enum(Reverse), Reverse),
     "scan_table": (parse_bool, bool),
     "expiry": (parse_enum(Expiry), Expiry),
+    "watch": (parse_enum(Watch), Watch),
     "reads_in_place": (parse_bool, bool),
     "max_key_bytes": (parse_size, int),
     "max_value_bytes": (parse_size, int),
@@ -222,6 +231,8 @@ class MemoryDriver(ByteStore):
         range_checks=True,
         reverse=Reverse.NATIVE,
         scan_table=True,
+        watch=Watch.TABLE,
+        watch_local=True,
         durability=Durability.MEMORY,
         reads_in_place=True,
         max_read_batch=PAGE,
@@ -235,6 +246,7 @@ class MemoryDriver(ByteStore):
         self._name = name
         self._plan = plan
         self._store: MemoryStore | None = None
+        self._watchers: WeakSet[LocalWatcher] = WeakSet()
 
     @classmethod
     def from_url(cls, url: SplitResult, options: Mapping[str, Any]) -> MemoryDriver:
@@ -263,6 +275,8 @@ class MemoryDriver(ByteStore):
         store, self._store = self._store, None
         if store is None:
             return
+        for watcher in list(self._watchers):
+            await watcher.close()
         with _shared_lock:
             store.connections -= 1
             if self._name and not store.connections:
@@ -287,7 +301,30 @@ class MemoryDriver(ByteStore):
         """Run a change on the store."""
         store = self._opened()
         with store.lock:
-            return change.apply(store)
+            if not store.feed.is_watched:
+                return change.apply(store)
+            recorder = Recorder(store)
+            try:
+                return change.apply(recorder)
+            finally:
+                store.feed.publish(recorder.changes)
+
+    async def watch(
+        self, table: Table, slice: Slice, position: str | None, *, clock: Callable[[], int], until: float
+    ) -> LocalWatcher:
+        """Follow what the connections of this process change."""
+        refuse_watch(self.capabilities, table, slice, resumes=position is not None)
+        store, codec = self._opened(), self.codec(table)
+        watcher = LocalWatcher(store.feed, codec, *codec.bounds(slice), clock, self._address)
+        spend(1)
+        with store.lock:
+            store.feed.join(watcher)
+        self._watchers.add(watcher)
+        return watcher
+
+    def facet(self, kind: type[FacetT]) -> FacetT | None:
+        """Answer skip scans, unless this plays a store on the other side of a network."""
+        return super().facet(kind) if self.capabilities.reads_in_place else None
 
     # --- requests, on the way to the store ----------------------------------------------------------------------------
 

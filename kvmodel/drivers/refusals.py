@@ -18,12 +18,20 @@ from kvmodel.drivers.base import (
     Reverse,
     Slice,
     Table,
+    Watch,
 )
 from kvmodel.errors import TooLarge, Unsupported
 
-__all__ = ["refuse_slice", "refuse_write"]
+__all__ = ["refuse_slice", "refuse_watch", "refuse_write"]
 
 Scope = Callable[[Table, Key], Hashable]
+
+_REACH = {
+    Watch.NONE: "this store cannot be watched: poll with range(after=...) instead",
+    Watch.RECORD: "this store watches single records: give the whole key, or poll with range(after=...)",
+    Watch.PARTITION: "this store watches one partition at a time: give the values of its partition fields",
+}
+_RANKS = list(Watch)
 
 
 def refuse_slice(capabilities: Capabilities, table: Table, slice: Slice) -> None:
@@ -44,6 +52,24 @@ def refuse_slice(capabilities: Capabilities, table: Table, slice: Slice) -> None
     if slice.reverse and capabilities.reverse is Reverse.NONE:
         raise Unsupported(
             "this store cannot read backwards: declare the clustering key with descending=True",
+            table=table.name,
+            store=capabilities.store,
+        )
+
+
+def refuse_watch(capabilities: Capabilities, table: Table, slice: Slice, *, resumes: bool) -> None:
+    """Raise ``Unsupported`` for a slice that the store cannot watch, or not from an earlier position."""
+    if slice.partition is None:
+        needed = Watch.TABLE
+    else:
+        needed = Watch.RECORD if len(slice.prefix) == len(table.clustering) else Watch.PARTITION
+    has = capabilities.watch
+    if _RANKS.index(has) < _RANKS.index(needed):
+        raise Unsupported(_REACH[has], table=table.name, store=capabilities.store)
+    if resumes and not capabilities.watch_resumes:
+        raise Unsupported(
+            "this store keeps no past changes, so that a watch can only start from now: read again, then watch without "
+            "position=",
             table=table.name,
             store=capabilities.store,
         )

@@ -41,6 +41,7 @@ def partition_key(
     kw_only: bool | None = ...,
     alias: str | None = ...,
     stored_as: type | None = ...,
+    column: str | None = ...,
 ) -> T: ...
 @overload
 def partition_key(
@@ -50,6 +51,7 @@ def partition_key(
     kw_only: bool | None = ...,
     alias: str | None = ...,
     stored_as: type | None = ...,
+    column: str | None = ...,
 ) -> T: ...
 @overload
 def partition_key(
@@ -58,6 +60,7 @@ def partition_key(
     kw_only: bool | None = ...,
     alias: str | None = ...,
     stored_as: type | None = ...,
+    column: str | None = ...,
 ) -> Any: ...
 def partition_key(
     *,
@@ -67,6 +70,7 @@ def partition_key(
     kw_only: bool | None = None,
     alias: str | None = None,
     stored_as: type | None = None,
+    column: str | None = None,
 ) -> Any:
     """Declare a field that says to which partition a record belongs.
 
@@ -80,8 +84,9 @@ def partition_key(
         kw_only: Whether the constructor takes it by name only.
         alias: Its name in the constructor.
         stored_as: For a type of your own: the key type that its hook of ``kv.converter`` gives.
+        column: How a store of typed columns keeps the field, where not in its native type: ``"text"``.
     """
-    spec = Spec("partition", stored_as=stored_as)
+    spec = Spec("partition", stored_as=stored_as, options=_column(column))
     return _field(spec, default=default, factory=factory, validator=validator, kw_only=kw_only, alias=alias)
 
 
@@ -94,6 +99,7 @@ def clustering_key(
     kw_only: bool | None = ...,
     alias: str | None = ...,
     stored_as: type | None = ...,
+    column: str | None = ...,
 ) -> T: ...
 @overload
 def clustering_key(
@@ -104,6 +110,7 @@ def clustering_key(
     kw_only: bool | None = ...,
     alias: str | None = ...,
     stored_as: type | None = ...,
+    column: str | None = ...,
 ) -> T: ...
 @overload
 def clustering_key(
@@ -113,6 +120,7 @@ def clustering_key(
     kw_only: bool | None = ...,
     alias: str | None = ...,
     stored_as: type | None = ...,
+    column: str | None = ...,
 ) -> Any: ...
 def clustering_key(
     *,
@@ -123,6 +131,7 @@ def clustering_key(
     kw_only: bool | None = None,
     alias: str | None = None,
     stored_as: type | None = None,
+    column: str | None = None,
 ) -> Any:
     """Declare a field that orders records inside their partition.
 
@@ -134,8 +143,9 @@ def clustering_key(
         kw_only: Whether the constructor takes it by name only.
         alias: Its name in the constructor.
         stored_as: For a type of your own: the key type that its hook of ``kv.converter`` gives.
+        column: How a store of typed columns keeps the field, where not in its native type: ``"text"``.
     """
-    spec = Spec("clustering", descending=descending, stored_as=stored_as)
+    spec = Spec("clustering", descending=descending, stored_as=stored_as, options=_column(column))
     return _field(spec, default=default, factory=factory, validator=validator, kw_only=kw_only, alias=alias)
 
 
@@ -200,15 +210,19 @@ def field(
         kw_only: Whether the constructor takes it by name only.
         alias: Its name in the constructor.
         stored_as: For a type of your own: the type that its hook of ``kv.converter`` gives.
-        whole_value: With ``layout="plain"``: this field alone is the stored value, without a name.
-        column: The field's name in a store of named columns, where it is not the attribute's.
+        whole_value: This field, the only one outside the key, is the stored value itself, without a name: with
+            ``layout="plain"``, and on stores whose values have no envelope anyway. Elsewhere it is a field like others.
+        column: How a store of typed columns keeps the field, where not in its native type: ``"text"``.
         options: What only one store understands, by that store's name.
     """
-    named = {} if column is None else {"column": column}
-    spec = Spec(stored_as=stored_as, whole_value=whole_value, options={**(options or {}), **named})
+    spec = Spec(stored_as=stored_as, whole_value=whole_value, options={**(options or {}), **_column(column)})
     return _field(
         spec, default=default, factory=factory, validator=validator, converter=converter, kw_only=kw_only, alias=alias
     )
+
+
+def _column(column: str | None) -> dict[str, object]:
+    return {} if column is None else {"column": column}
 
 
 def _field(spec: Spec, *, factory: Callable[[], object] | None, **arguments: Any) -> Any:

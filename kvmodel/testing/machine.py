@@ -124,7 +124,7 @@ class _Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Compare all that is left, and close everything."""
         try:
-            self._run(self.player.check_keys(_ALL_KEYS))
+            self._run(self.player.check_keys(self._fitted(_ALL_KEYS)))
             self._run(self.player.scan())
         finally:
             self._run(self.player.db.close())
@@ -147,7 +147,22 @@ class _Machine(RuleBasedStateMachine):
 
     async def _play_all(self, actions: list[Action]) -> None:
         for action in actions:
-            await self.player.play(action.name, *action.given)
+            await self.player.play(action.name, *self._fitted(action.given))
+
+    def _fitted(self, value: Any) -> Any:
+        """Have keys hold no empty text where the store takes none, and nothing hold what typed columns don't take."""
+        capabilities = self.player.capabilities
+        if capabilities.empty_texts and not capabilities.typed_columns:
+            return value
+        if isinstance(value, list):
+            return [self._fitted(each) for each in value]
+        if isinstance(value, Content):
+            return Content(self._fitted(value.count), self._fitted(value.note), self._fitted(value.tags))
+        if type(value) is not tuple:
+            return _narrowed(value) if capabilities.typed_columns else value
+        if not capabilities.empty_texts and len(value) == 3 and value[0] in _SHELVES and value[1] == "":
+            return (value[0], "\0", value[2])
+        return tuple(map(self._fitted, value))
 
     @precondition(lambda self: self.player.capabilities.ordered)
     @rule(bounds=_bounds, size=st.integers(1, 5))
@@ -192,14 +207,21 @@ class _Machine(RuleBasedStateMachine):
         order: list[int],
     ) -> None:
         units = []
-        for verify, home in zip(verifies, homes, strict=True):
+        for verify, home in zip(verifies, self._fitted(homes), strict=True):
             unit = await self.player.db.unit_of_work(verify=verify).begin()
             units.append(UnitPlayer(self.player, unit, verify=verify, home=home))
         for number, action in program:
             player = self.player if number is None else units[number]
-            await player.play(action.name, *action.given)
+            await player.play(action.name, *self._fitted(action.given))
         for number in order:
             await units[number].commit()
+
+
+def _narrowed(value: Any) -> Any:
+    """Answer what a typed column takes in place of a value."""
+    if isinstance(value, str):
+        return value.replace("\0", "\1")
+    return max(-(2**63), min(value, 2**63 - 1)) if type(value) is int else value
 
 
 def make_machine(open_database: OpenDatabase) -> type[RuleBasedStateMachine]:

@@ -117,7 +117,9 @@ async def _clean(db: kv.Database) -> None:
     for bound in list(db._tables.values()):
         if bound.ready and db.capabilities.scan_table and db.capabilities.durability > kv.Durability.MEMORY:
             try:
-                await bound.schema.model.objects.using(db, outside=True).scan().delete()
+                records = bound.schema.model.objects.using(db, outside=True)
+                records._schema = bound.schema  # A queue has more tables than its model's own.
+                await records.scan().delete()
                 await db.purge_expired(bound.schema.model, force=True)
             except kv.KvModelError:
                 continue

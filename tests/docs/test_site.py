@@ -136,3 +136,16 @@ def test_the_picture_is_that_of_the_figures() -> None:
     assert figures["quick"] is False
     get = figures["times"]["get"]
     assert min(times for side, times in get.items() if side.startswith("SQLAlchemy")) >= 60
+
+
+@pytest.mark.parametrize("name", ["peers", "queues", "trees"])
+def test_published_figures_are_of_full_runs(name: str) -> None:
+    """What the page on costs shows was not measured in a short run, and says what it was measured on."""
+    pytest.importorskip("sphinx")
+    from docs.extensions.tables import figures_of, measured_on
+
+    figures = json.loads(read(DOCS / "pictures" / f"{name}.json"))
+
+    assert figures["quick"] is False
+    assert {"kvmodel", "lmdb"} <= figures["versions"].keys()
+    assert measured_on(figures) in figures_of(name)

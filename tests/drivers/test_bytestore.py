@@ -26,7 +26,18 @@ from kvmodel.drivers.base import (
 from kvmodel.drivers.bytestore import FIRST_PAGE, PAGE, Change
 from kvmodel.drivers.memory import MemoryDriver
 from kvmodel.drivers.meter import Meter, meter_variable
-from kvmodel.errors import AlreadyExists, Conflict, DecodingError, SchemaError, TooLarge, ValidationError
+from kvmodel.errors import (
+    AlreadyExists,
+    Closed,
+    Conflict,
+    DecodingError,
+    KvModelError,
+    OutcomeUnknown,
+    SchemaError,
+    TimedOut,
+    TooLarge,
+    ValidationError,
+)
 from tests.drivers.rows import (
     FUTURE,
     NOW,
@@ -85,6 +96,20 @@ async def test_more_keys_than_one_request_takes(memory: MemoryDriver) -> None:
     meter_variable.reset(token)
     assert list(range(3 * PAGE)) == [row.values["age"] for row in rows if isinstance(row, Row)]
     assert (meter.round_trips, meter.keys) == (3, 3 * PAGE)
+
+
+async def test_all_keys_are_checked_before_the_first_request() -> None:
+    """An over-long key behind a full request keeps that from being sent."""
+    driver = MemoryDriver(max_key_bytes=40, max_read_batch=1)
+    await driver.open()
+    meter = Meter()
+    token = meter_variable.set(meter)
+
+    with pytest.raises(ValidationError):
+        await driver.read(USERS, [ADA, ("red", "b" * 50)], now=NOW, until=until())
+    meter_variable.reset(token)
+
+    assert meter.round_trips == 0
 
 
 async def test_headers_alone(memory: MemoryDriver) -> None:
@@ -370,6 +395,38 @@ async def test_a_range_is_checked_as_it_was_before_the_write(memory: MemoryDrive
     await write(memory, put("c"), Delete(USERS, ("red", "a")), check)
 
     assert await names(memory) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (TimedOut("not taken in time"), Status.UNSENT),
+        (Closed("gone"), Status.UNSENT),
+        (OutcomeUnknown("taken, and no answer"), Status.UNKNOWN),
+    ],
+)
+async def test_a_batch_of_several_requests_that_breaks(error: KvModelError, ended: Status) -> None:
+    """The first requests are written and said to be, the one under way is what its error says, the rest is unsent."""
+
+    class Breaking(MemoryDriver):
+        left = 1
+
+        async def change(self, change: Change[T], *, size: int, until: float) -> T:
+            self.left -= 1
+            if self.left < 0:
+                raise error
+            return await super().change(change, size=size, until=until)
+
+    driver = Breaking(max_batch=2)
+    await driver.open()
+
+    outcomes = await write(driver, *(put(name) for name in "abcde"), atomic=False)
+
+    assert [outcome.status for outcome in outcomes] == [Status.WRITTEN] * 2 + [ended] * 2 + [Status.UNSENT]
+    assert [outcome.error for outcome in outcomes] == [None] * 2 + [error] * 3
+    assert await names(driver) == ["a", "b"]
+    with pytest.raises(type(error)):  # Of a write whose first request fails there is nothing to tell.
+        await write(driver, *(put(name) for name in "xyz"), atomic=False)
 
 
 # --- refusals before anything happens ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -323,6 +324,21 @@ async def test_reading_only_where_nothing_was_written(path: Path) -> None:
     with pytest.raises(Unavailable):
         await connect(path, readonly=True)
     assert list(path.iterdir()) == []
+
+
+async def test_reading_only_where_the_lock_file_is_not_ours(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader writes into the lock file: where it may not, it is told so, and not to do what it does already."""
+
+    def refuse(*given: object, **options: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    await (await connect(path)).close()
+    monkeypatch.setattr(lmdb, "open", refuse)
+
+    with pytest.raises(Unavailable, match=r"lock\.mdb"):
+        await connect(path, readonly=True)
+    with pytest.raises(Unavailable, match="readonly=true"):
+        await connect(path)
 
 
 async def test_capabilities_tell_the_truth(path: Path) -> None:

@@ -134,11 +134,26 @@ async def test_connections_share_a_namespace(kv_connect: Connect, kv_clock: Virt
     assert one is not two
 
 
+QUEUE = """
+
+class Event(kv.QueueModel, table="events", max_attempts=1):
+    queue: str = kv.partition_key()
+
+@pytest.mark.asyncio
+async def test_fresh_queue(kv_db):
+    await Event.objects.put_many(Event("q") for _ in range(3))
+    consumer = Event.objects.consume("q")
+    await anext(consumer)
+    await (await anext(consumer)).nack()
+    assert await Event.objects.dead("q").count() == 1
+"""
+
+
 async def test_what_is_left_is_removed(tmp_path: Path) -> None:
-    """A store that outlives the tests does not fill up with their records."""
+    """A store that outlives the tests does not fill up with their records, nor with what goes along with them."""
     url = f"lmdb://{tmp_path}/data"
-    done = run(tmp_path, TESTS, "--kv-url", url, "-k", "fresh")
-    assert "2 passed" in done.stdout
+    done = run(tmp_path, TESTS + QUEUE, "--kv-url", url, "-k", "fresh")
+    assert "3 passed" in done.stdout
 
     import lmdb
 

@@ -154,6 +154,45 @@ async def test_a_batch_whose_connection_breaks(plan: FaultPlan, fault: Fault, st
         assert await User.objects.range("red").count() == 35
 
 
+@pytest.mark.parametrize("how", ["save_many", "batch"])
+async def test_a_refusal_in_the_middle_loses_no_progress(planned: kv.Database, how: str) -> None:
+    """A budget is exceeded as anywhere; behind the first batch its cause tells what was done and what is left."""
+
+    async def save(users: list[User]) -> None:
+        if how == "save_many":
+            await User.objects.save_many(users)
+        else:
+            async with planned.batch() as batch:
+                batch.put(*users)
+
+    users = _users(35)
+    await planned.prepare(User)
+    with pytest.raises(kv.BudgetExceeded) as caught, kv.budget(round_trips=2):
+        await save(users)
+
+    progress = caught.value.__cause__
+    assert isinstance(progress, kv.BatchError)
+    assert progress.done == 20
+    assert [outcome.status for outcome in progress.outcomes] == [kv.Status.UNSENT] * 10
+    assert list(progress.remaining) == users[20:]  # type: ignore[arg-type]
+    with pytest.raises(kv.BudgetExceeded), kv.budget(round_trips=0):
+        await save(users)
+
+
+async def test_what_a_store_denies_in_the_middle_loses_no_progress() -> None:
+    """A loaded object on a store without conditions is refused, and the batches before it are told of."""
+    async with kv.connect("memory://?conditional=false&range_checks=false&max_batch=10"):
+        loaded = await User.objects.save(User("blue", "eve"))
+        users = [*_users(15), loaded]
+
+        with pytest.raises(kv.BatchError) as caught:
+            await User.objects.save_many(users)
+        assert isinstance(caught.value.__cause__, kv.Unsupported)
+        assert (caught.value.done, list(caught.value.remaining)) == (10, users[10:])  # type: ignore[arg-type]
+        with pytest.raises(kv.Unsupported):
+            await User.objects.save_many([loaded])
+
+
 @pytest.mark.usefixtures("planned")
 async def test_what_remains_of_an_async_input(plan: FaultPlan) -> None:
     """It is an async iterator: the failed, those that were taken ahead, and the rest of the input."""

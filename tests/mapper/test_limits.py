@@ -176,6 +176,20 @@ async def test_a_damaged_record_does_not_touch_the_others(remote: Database) -> N
         await objects.get("b")
 
 
+async def test_a_refused_key_does_not_touch_the_others() -> None:
+    """Of the reads that travel together, only the one whose key is too long is refused."""
+    async with kv.connect("memory://?reads_in_place=false&max_read_batch=16&max_key_bytes=120") as db:
+        objects = Counter.objects.using(db)
+        await objects.save_many([Counter("a", 1), Counter("c", 3)])
+
+        one, two, three = await asyncio.gather(
+            *(objects.get(name) for name in ("a", "b" * 200, "c")), return_exceptions=True
+        )
+
+        assert (one, three) == (Counter("a", 1), Counter("c", 3))
+        assert isinstance(two, kv.ValidationError)
+
+
 def _damage(db: Database, name: str) -> None:
     """Put bytes that are no record under a counter's key."""
     driver = db._connection.driver

@@ -104,7 +104,6 @@ def declare(annotation: object, definition: object = attrs.NOTHING, **options: A
         (list[int], [], "write factory=list"),
         (int, kv.field(stored_as=str), "types of your own"),
         (Opaque, kv.field(stored_as=str), "register them with kv.converter"),
-        (str, kv.field(whole_value=True), 'layout="plain"'),
         (float, kv.clustering_key(default=float("nan")), "NaN"),
         (Opaque, kv.clustering_key(stored_as=str), "nobody registered hooks for Opaque"),
         (Opaque, kv.clustering_key(stored_as=list), "stored_as=list can't be in a key"),

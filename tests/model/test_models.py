@@ -194,6 +194,22 @@ def test_the_plain_layout_may_have_a_whole_value() -> None:
     assert (table.layout, table.whole_value) == ("plain", "body")
 
 
+def test_a_whole_value_stands_alone() -> None:
+    """There is nothing for a second field to be stored under; the layout does not matter."""
+
+    class Note(kv.Model, table="notes"):
+        name: str = kv.partition_key()
+        text: str = kv.field(whole_value=True)
+
+    assert schema_of(Note).make_table().whole_value == "text"
+    with pytest.raises(kv.SchemaError, match="only value field: Pair has 2"):
+
+        class Pair(kv.Model, table="pairs", layout="plain"):
+            name: str = kv.partition_key()
+            text: str = kv.field(whole_value=True)
+            other: int = 0
+
+
 def test_attrs_field_stands_wherever_kv_field_does() -> None:
     """``attrs.field`` makes value fields: factories, converters, aliases, keyword-only and private ones."""
 

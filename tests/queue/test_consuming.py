@@ -275,6 +275,26 @@ async def test_prefetch_takes_several_at_once(db: kv.Database) -> None:
 
 
 @every_store
+async def test_what_waited_too_long_for_its_turn_is_leased_anew(db: kv.Database, clock: Clock) -> None:
+    """A consumer never hands out on a lease that ran out: that would be two at a time. The attempt is not a new one."""
+    await Event.objects.put_many(Event("q", name) for name in "abcd")
+    slow = Event.objects.consume("q", lease=30, prefetch=4, wait=False)
+    first = await anext(slow)
+    await first.ack()
+
+    clock.advance(31)
+    quick = await take()
+    rest = [message async for message in slow]
+
+    assert (quick.item.data, quick.attempts) == ("b", 2)
+    assert [(message.item.data, message.attempts) for message in rest] == [("c", 1), ("d", 1)]
+    assert await _nothing()
+    for message in (quick, *rest):
+        await message.ack()
+    assert await Event.objects.length("q") == 0
+
+
+@every_store
 async def test_the_end_of_a_block_gives_everything_back(db: kv.Database) -> None:
     """What was taken ahead as if it had never been taken, what was handed out as if given back."""
     await Event.objects.put_many(Event("q", name) for name in "abcde")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kvmodel as kv
-from kvmodel._queue_ids import IdSource, first_id, source_of, time_of
+from kvmodel._queue.ids import IdSource, first_id, source_of, time_of
 from tests.queue.models import Clock, Event
 
 MICROSECOND = timedelta(microseconds=1)

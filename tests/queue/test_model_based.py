@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 import kvmodel as kv
-from kvmodel._queue_ids import time_of
+from kvmodel._queue.ids import time_of
 from kvmodel.queue import Message
 from tests.queue.conftest import STORES
 from tests.queue.models import Clock, Event, Result, Wide

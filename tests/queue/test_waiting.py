@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import kvmodel as kv
-from kvmodel import _queue_desk
+from kvmodel._queue.desk import Desk, _desks
 from kvmodel.testing import Fault, FaultPlan
 from tests.queue.conftest import every_store
 from tests.queue.models import Clock, Event, Wide, gather_all, take
@@ -126,7 +126,7 @@ async def test_who_waits_looks_again_when_the_next_message_is_due(
         waits.append(seconds)
         clock.advance(seconds)
 
-    monkeypatch.setattr(_queue_desk.Desk, "wait", wait)
+    monkeypatch.setattr(Desk, "wait", wait)
     async with kv.connect(url, clock=clock):
         await Event.objects.put(Event("q", "late"), delay=2.25)
 
@@ -303,7 +303,7 @@ async def test_a_desk_lives_as_long_as_its_consumers(db: kv.Database) -> None:
         await gather_all(Wide.objects.consume(f"q{number}", wait=False))
     gc.collect()
 
-    assert not any(_queue_desk._desks[db._connection].values())
+    assert not any(_desks[db._connection].values())
 
 
 @every_store
@@ -339,7 +339,7 @@ async def test_competing_consumers_work_every_message_once(
 async def test_desks_begin_anywhere(db: kv.Database) -> None:
     """So that the consumers of several processes do not all begin with the same partition of a sharded queue."""
     places = list(Wide.objects.consume("q")._holder.desk._places)
-    desks = [_queue_desk.Desk(db._connection, places) for _ in range(50)]
+    desks = [Desk(db._connection, places) for _ in range(50)]
 
     assert len({desk._places[0].partition for desk in desks}) > 1
 

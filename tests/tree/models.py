@@ -7,7 +7,7 @@ from enum import Enum
 from uuid import UUID
 
 import kvmodel as kv
-from kvmodel._tree import Tree
+from kvmodel.tree import Tree
 
 Path = tuple[str | int | UUID, ...]
 

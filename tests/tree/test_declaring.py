@@ -154,8 +154,20 @@ def test_declaring_needs_no_asyncio() -> None:
     program = (
         "import sys, kvmodel as kv\n"
         "class Node(kv.TreeModel, table='nodes'):\n    tree: str = kv.partition_key()\n"
-        "print('asyncio' in sys.modules, 'kvmodel._tree' in sys.modules)"
+        "print('asyncio' in sys.modules, 'kvmodel._tree.tree' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
 
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_classes_are_found_in_the_public_module() -> None:
+    """They are imported when they are asked for, say that they are found there, and other names are not there."""
+    from kvmodel import tree
+
+    assert {name: getattr(tree, name).__module__ for name in tree.__all__ if name != "TreeModel"} == {
+        "Cursor": "kvmodel.tree",
+        "Tree": "kvmodel.tree",
+        "TreeRepository": "kvmodel.tree",
+    }
+    assert not hasattr(tree, "Nothing")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvmodel as kv
-from kvmodel._tree import Tree
+from kvmodel.tree import Tree
 from tests.tree.models import Node, Path, tree
 from tests.tree.reference import Reference
 

@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from kvmodel._tree_paths import behind, bounded, is_under, order, subtree
+from kvmodel._tree.paths import behind, bounded, is_under, order, subtree
 from kvmodel.drivers.base import Table
 from kvmodel.drivers.formats.codec import compile_codec
 from kvmodel.schema import schema_of

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 import kvmodel as kv
-from kvmodel._tree import Tree
 from kvmodel.testing import Fault, FaultPlan
+from kvmodel.tree import Tree
 from tests.tree.models import Branch, Node, Path, tree
 
 

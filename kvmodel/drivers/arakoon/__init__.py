@@ -5,10 +5,10 @@ all of it, and works without the mapper too.
 """
 
 from kvmodel.drivers.arakoon import steps
+from kvmodel.drivers.arakoon.builder import SequenceBuilder
 from kvmodel.drivers.arakoon.client import ArakoonClient, NodeClient
 from kvmodel.drivers.arakoon.driver import ArakoonDriver
 from kvmodel.drivers.arakoon.nursery import ClusterNode, Interval, Leaf, NurseryConfig, Split, cluster_of
-from kvmodel.drivers.arakoon.sequences import SequenceBuilder
 from kvmodel.drivers.arakoon.statistics import Statistics, Timing
 from kvmodel.drivers.arakoon.wire import CONSISTENT, NO_GUARANTEES, AtLeast, Consistency
 

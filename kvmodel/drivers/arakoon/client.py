@@ -19,21 +19,21 @@ from types import TracebackType
 from typing import Final, TypeVar
 
 from kvmodel.drivers.arakoon.commands import MAX_REPLY_BYTES, MAX_UPDATE_BYTES, MAX_VALUE_BYTES, Commands
-from kvmodel.drivers.arakoon.connection import Address, Connection, Endpoint, Lost, Unreachable
-from kvmodel.drivers.arakoon.faults import MOVED, fault_of, outcome_unknown
+from kvmodel.drivers.arakoon.connection import Address, Connection, ConnectionLost, Endpoint, Unreachable
+from kvmodel.drivers.arakoon.errors import MOVED, error_of, outcome_unknown
 from kvmodel.drivers.arakoon.nodes import Cluster, Found, Node, pause
 from kvmodel.drivers.arakoon.protocol import Call, Code, Refusal, Where
 from kvmodel.drivers.arakoon.steps import to_bytes
-from kvmodel.drivers.arakoon.wire import CONSISTENT, AtLeast, Limits, Malformed
+from kvmodel.drivers.arakoon.wire import CONSISTENT, Limits, Malformed
 from kvmodel.drivers.meter import spend
-from kvmodel.errors import Closed, ProtocolError, TimedOut, Unavailable, ValidationError
+from kvmodel.errors import Closed, OutcomeUnknown, ProtocolError, TimedOut, Unavailable, ValidationError
 
 __all__ = ["DEFAULT_PORT", "ArakoonClient", "NodeClient", "parse_hosts"]
 
 R = TypeVar("R")
 
 DEFAULT_PORT: Final = 4000
-_LOST_READS: Final = 4
+_MAX_LOST_READS: Final = 4
 _DEAD_ROUNDS: Final = 6
 _OPENING_ROUNDS: Final = 2
 
@@ -63,7 +63,8 @@ class ArakoonClient(Commands):
         cluster: The cluster's id.
         nodes: What the cluster calls its nodes, in the order of ``hosts``; they can be found out without.
         timeout: How many seconds a call may take, whatever happens on the way.
-        connections: How many connections a node gets at the most. One carries one request at a time.
+        connections: How many connections a node gets at the most. One carries one request at a time: a request that
+            is given up ends its connection, and must not take the answers of others with it.
         tls: How to encrypt; ``None`` for plain TCP.
         max_value_bytes, max_update_bytes: What the server takes, where it is configured otherwise than by default.
         max_reply_bytes: The largest reply that is read; one that is larger is a ``ProtocolError``.
@@ -142,8 +143,9 @@ class ArakoonClient(Commands):
 
     def node(self, address: str) -> NodeClient:
         """Answer a client of one node, given as ``host:port`` or by its name. Raises ``ValidationError``."""
+        wanted = parse_hosts(address)
         for node in self._cluster.nodes:
-            if address in (str(node.address), None if node.name is None else node.name.decode("utf-8", "replace")):
+            if node.name == address.encode() or [node.address] == wanted:
                 return NodeClient(self, node)
         known = ", ".join(str(node.address) for node in self._cluster.nodes)
         raise ValidationError(f"the cluster has no such node; known are {known}", field="address")
@@ -172,73 +174,79 @@ class ArakoonClient(Commands):
         freshness = call.values[0] if call.command.where is Where.READ else CONSISTENT
         if freshness is CONSISTENT:
             return await self._call_master(call, until)
-        return await self._call_any(call, until, patient=isinstance(freshness, AtLeast))
+        return await self._call_any(call, until)
 
     async def _call_master(self, call: Call[R], until: float) -> R:
         attempt = lost = 0
         while True:
-            master = await self._find_master(until, _DEAD_ROUNDS)
+            master = self._cluster.known_master or await self._find_master(until, _DEAD_ROUNDS)
             try:
                 return await self._try(call, master, until)
-            except (Unreachable, Lost, Refusal) as trouble:
-                if isinstance(trouble, Refusal) and not self._may_repeat(call, trouble):
-                    raise fault_of(call, trouble, self.store) from trouble
-                lost += isinstance(trouble, Lost)
-                if lost == _LOST_READS:
+            except (Unreachable, ConnectionLost, Refusal) as failure:
+                if isinstance(failure, Refusal) and not self._may_repeat(call, failure):
+                    raise error_of(call, failure, self.store) from failure
+                lost += isinstance(failure, ConnectionLost)
+                if lost == _MAX_LOST_READS:
                     raise Unavailable(
                         "the connection was lost again and again: is the server well?", store=self.store
-                    ) from trouble
+                    ) from failure
                 self._cluster.forget(master)
                 attempt += 1
-                await self._pause(attempt, until, trouble)
+                await self._pause(attempt, until, failure)
+            except (TimedOut, OutcomeUnknown):
+                # It may hang while the others have chosen another master: the next call has to look for that one.
+                self._cluster.doubt(master)
+                raise
 
     def _may_repeat(self, call: Call[R], refusal: Refusal) -> bool:
         if refusal.code == Code.NOT_MASTER:
             return True  # It was certainly not executed.
         return refusal.code in MOVED and not call.command.writes
 
-    async def _call_any(self, call: Call[R], until: float, *, patient: bool) -> R:
-        """Ask one node after the other, until one answers."""
-        troubles: list[Exception] = []
-        for attempt in range(1, _DEAD_ROUNDS + 1):
-            for node in self._cluster.near():
+    async def _call_any(self, call: Call[R], until: float) -> R:
+        """Ask one node after the other until one answers, some rounds long; but one if none of them is fresh enough."""
+        failures: list[Exception] = []
+        for attempt in range(_DEAD_ROUNDS):
+            if attempt:
+                await self._pause(attempt, until, failures[-1])
+            failures = []
+            for node in self._cluster.by_preference():
                 try:
                     result = await self._try(call, node, min(until, time.monotonic() + max(self.timeout / 2, 0.05)))
-                except (Unreachable, Lost, TimedOut) as trouble:
-                    troubles.append(trouble)
+                except (Unreachable, ConnectionLost, TimedOut) as failure:
+                    failures.append(failure)
                 except Refusal as refusal:
                     if refusal.code not in MOVED and refusal.code != Code.INCONSISTENT_READ:
-                        raise fault_of(call, refusal, self.store) from refusal
-                    troubles.append(refusal)
+                        raise error_of(call, refusal, self.store) from refusal
+                    failures.append(refusal)
                 else:
-                    self._cluster.came_near(node)
+                    self._cluster.prefer(node)
                     return result
-            await self._pause(attempt, until, troubles[-1])
-            if patient and all(isinstance(trouble, Refusal) for trouble in troubles):
+            if all(isinstance(each, Refusal) and each.code == Code.INCONSISTENT_READ for each in failures):
                 break
-        last = troubles[-1]
+        last = failures[-1]
         if isinstance(last, Refusal):
-            raise fault_of(call, last, self.store) from last
+            raise error_of(call, last, self.store) from last
         raise Unavailable("no node of the cluster answers: is it running?", store=self.store) from last
 
     async def _call_node(self, call: Call[R], node: Node, until: float) -> R:
         try:
             return await self._try(call, node, until)
         except Refusal as refusal:
-            raise fault_of(call, refusal, self.store) from refusal
-        except (Unreachable, Lost) as trouble:
-            raise Unavailable("this node does not answer: is it running?", store=self.store) from trouble
+            raise error_of(call, refusal, self.store) from refusal
+        except (Unreachable, ConnectionLost) as failure:
+            raise Unavailable("this node does not answer: is it running?", store=self.store) from failure
 
     async def _try(self, call: Call[R], node: Node, until: float) -> R:
         """Ask a node once.
 
         Raises:
             Unreachable, Refusal: As it says.
-            Lost: The answer to a read was lost.
+            ConnectionLost: The answer to a read was lost.
             OutcomeUnknown: The answer to a write was.
             TimedOut, ProtocolError: To callers.
         """
-        connection = await self._acquire(node, until)
+        connection = node.take_idle() or await self._acquire(node, until)
         try:
             if time.monotonic() >= until:
                 raise TimedOut("time ran out before anything was sent: raise the timeout", store=self.store)
@@ -262,15 +270,15 @@ class ArakoonClient(Commands):
                 connection.abort()
                 raise Malformed("the reply has another number of elements than was asked for")
             return result
-        except (Lost, Malformed, TimeoutError, asyncio.CancelledError) as trouble:
+        except (ConnectionLost, Malformed, TimeoutError, asyncio.CancelledError) as failure:
             if call.command.writes:
-                raise outcome_unknown(self.store) from trouble
-            if isinstance(trouble, Malformed):
+                raise outcome_unknown(self.store) from failure
+            if isinstance(failure, Malformed):
                 raise ProtocolError(
                     "the server sent what is no reply to this request; the connection was dropped", store=self.store
-                ) from trouble
-            if isinstance(trouble, TimeoutError):
-                raise TimedOut("no answer in time: raise the timeout", store=self.store) from trouble
+                ) from failure
+            if isinstance(failure, TimeoutError):
+                raise TimedOut("no answer in time: raise the timeout", store=self.store) from failure
             raise
 
     # --- the master ---------------------------------------------------------------------------------------------------
@@ -278,21 +286,23 @@ class ArakoonClient(Commands):
     async def _find_master(self, until: float, rounds: int) -> Node:
         """Answer the master; look for it until it is found, or time is over, or nobody is there at all."""
         attempt = dead = 0
+        failure: Exception | None = None
         while True:
             try:
                 found = await self._cluster.find_master(until)
             except TimeoutError as error:
-                raise TimedOut("time ran out while looking for the master", store=self.store) from error
+                raise failure or TimedOut("time ran out while looking for the master", store=self.store) from error
             if found.master is not None:
                 return found.master
             dead = 0 if found.reached else dead + 1
+            failure = self._nobody(found)
             if dead == rounds:
-                raise self._nobody(found)
+                raise failure
             attempt += 1
-            await self._pause(attempt, until, self._nobody(found))
+            await self._pause(attempt, until, failure)
 
     def _nobody(self, found: Found) -> Exception:
-        if any(isinstance(trouble, Malformed) for trouble in found.troubles) and not found.reached:
+        if any(isinstance(failure, Malformed) for failure in found.failures) and not found.reached:
             error: Exception = ProtocolError("what answers there is no Arakoon server", store=self.store)
         elif found.reached:
             error = Unavailable("the cluster has no master now: are most of its nodes running?", store=self.store)
@@ -301,17 +311,17 @@ class ArakoonClient(Commands):
                 "no node of the cluster can be reached: check hosts, ports and cluster=, and that it is running",
                 store=self.store,
             )
-        error.__cause__ = found.troubles[0] if found.troubles else None
+        error.__cause__ = found.failures[0] if found.failures else None
         return error
 
-    async def _pause(self, attempt: int, until: float, trouble: Exception) -> None:
+    async def _pause(self, attempt: int, until: float, failure: Exception) -> None:
         self._check_open()
         try:
             await pause(attempt, until)
         except TimeoutError:
-            if isinstance(trouble, Unavailable):
-                raise trouble from trouble.__cause__
-            raise Unavailable("the cluster did not answer in time; nothing was done", store=self.store) from trouble
+            if isinstance(failure, Unavailable | ProtocolError):
+                raise failure from failure.__cause__
+            raise Unavailable("the cluster did not answer in time; nothing was done", store=self.store) from failure
 
     def _check_open(self) -> None:
         if self._is_closed:

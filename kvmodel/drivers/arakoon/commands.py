@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias, TypeVar, overload
 
 from kvmodel.drivers.arakoon import protocol as p
+from kvmodel.drivers.arakoon.builder import SequenceBuilder
 from kvmodel.drivers.arakoon.nursery import ClusterNode, Interval, NurseryConfig, Routing
 from kvmodel.drivers.arakoon.protocol import Call
-from kvmodel.drivers.arakoon.sequences import SequenceBuilder
 from kvmodel.drivers.arakoon.statistics import Statistics
 from kvmodel.drivers.arakoon.steps import Sequence, Step, check_safe, encode_step, to_bytes
 from kvmodel.drivers.arakoon.wire import CONSISTENT, NO_GUARANTEES, Consistency
@@ -45,10 +45,17 @@ def _freshness(allow_dirty: bool, consistency: Consistency | None) -> Consistenc
     return NO_GUARANTEES if allow_dirty else CONSISTENT
 
 
-def _count(max_elements: int) -> int:
-    if not -1 << 31 <= max_elements < 1 << 31:
-        raise ValidationError("max_elements is a 32-bit number, negative for no limit", field="max_elements")
-    return max_elements
+def _int32(name: str, value: int) -> int:
+    if not isinstance(value, int) or not -1 << 31 <= value < 1 << 31:
+        raise ValidationError(f"{name} is a whole number of 32 bits", field=name)
+    return value
+
+
+def _bounds(
+    begin_key: Text | None, begin_inclusive: bool, end_key: Text | None, end_inclusive: bool, max_elements: int
+) -> tuple[object, ...]:
+    limit = _int32("max_elements", max_elements)
+    return _option(begin_key), begin_inclusive, _option(end_key), end_inclusive, limit
 
 
 class Commands:
@@ -139,7 +146,7 @@ class Commands:
         consistency: Consistency | None = None,
     ) -> list[bytes]:
         """Answer the keys between two bounds, ascending. ``None`` is an open end; 0 elements are none at all."""
-        bounds = _option(begin_key), begin_inclusive, _option(end_key), end_inclusive, _count(max_elements)
+        bounds = _bounds(begin_key, begin_inclusive, end_key, end_inclusive, max_elements)
         return await self._ask(p.RANGE(_freshness(allow_dirty, consistency), *bounds))
 
     async def range_entries(
@@ -154,7 +161,7 @@ class Commands:
         consistency: Consistency | None = None,
     ) -> list[tuple[bytes, bytes]]:
         """Answer the keys and values between two bounds, ascending."""
-        bounds = _option(begin_key), begin_inclusive, _option(end_key), end_inclusive, _count(max_elements)
+        bounds = _bounds(begin_key, begin_inclusive, end_key, end_inclusive, max_elements)
         return await self._ask(p.RANGE_ENTRIES(_freshness(allow_dirty, consistency), *bounds))
 
     async def rev_range_entries(
@@ -169,7 +176,7 @@ class Commands:
         consistency: Consistency | None = None,
     ) -> list[tuple[bytes, bytes]]:
         """Answer the keys and values between two bounds, descending: ``begin_key`` is the **high** end."""
-        bounds = _option(begin_key), begin_inclusive, _option(end_key), end_inclusive, _count(max_elements)
+        bounds = _bounds(begin_key, begin_inclusive, end_key, end_inclusive, max_elements)
         return await self._ask(p.REV_RANGE_ENTRIES(_freshness(allow_dirty, consistency), *bounds))
 
     async def prefix(
@@ -182,7 +189,7 @@ class Commands:
     ) -> list[bytes]:
         """Answer the keys that begin so, ascending."""
         freshness = _freshness(allow_dirty, consistency)
-        return await self._ask(p.PREFIX(freshness, to_bytes(prefix), _count(max_elements)))
+        return await self._ask(p.PREFIX(freshness, to_bytes(prefix), _int32("max_elements", max_elements)))
 
     async def delete_prefix(self, prefix: Text) -> int:
         """Remove all keys that begin so, and answer how many. The empty prefix empties the store."""
@@ -300,6 +307,17 @@ class Commands:
         """Have the node defragment its store. Slaves only."""
         await self._ask(p.DEFRAG_DB())
 
+    async def collapse_tlogs(self, n: int) -> int:
+        """Have the node merge its log files but the newest ``n`` into its head; answer how many were merged.
+
+        It answers file by file, and takes its time: give the client a timeout that is long enough.
+        """
+        return await self._ask(p.COLLAPSE_TLOGS(_int32("n", n)))
+
+    async def copy_db_to_head(self, tlogs_to_keep: int) -> None:
+        """Have the node make its head a copy of its database, and keep so many log files. Slaves only."""
+        await self._ask(p.COPY_DB_TO_HEAD(_int32("tlogs_to_keep", tlogs_to_keep)))
+
     # --- nurseries ----------------------------------------------------------------------------------------------------
 
     async def get_interval(self) -> Interval:
@@ -335,7 +353,7 @@ class Commands:
 
     async def get_fringe(self, boundary: Text | None, direction: int) -> list[tuple[bytes, bytes]]:
         """Answer entries next to a boundary, about a mebibyte: below it, nearest first (0), or from it up (1)."""
-        return await self._ask(p.GET_FRINGE(_option(boundary), direction))
+        return await self._ask(p.GET_FRINGE(_option(boundary), _int32("direction", direction)))
 
     async def migrate_range(self, interval: Interval, steps: Iterable[Step]) -> None:
         """Set the interval and run a sequence, in one update."""

@@ -14,19 +14,16 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import attrs
 
 from kvmodel.drivers.arakoon.protocol import STAYS_OPEN, WHO_MASTER, Call, Refusal, ReplyParser, encode_prologue
 from kvmodel.drivers.arakoon.wire import Limits, Malformed
 
-__all__ = ["Address", "Connection", "Endpoint", "Lost", "Unreachable", "open_connection"]
+__all__ = ["Address", "Connection", "ConnectionLost", "Endpoint", "Unreachable", "connect", "ends", "greet"]
 
 R = TypeVar("R")
-
-_EARLY: Final = 4096
 
 
 @attrs.frozen
@@ -55,7 +52,7 @@ class Endpoint:
     tls: ssl.SSLContext | None = None
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """The connection ended before the reply was complete."""
 
 
@@ -64,23 +61,21 @@ class Unreachable(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """An open connection. Made by :func:`open_connection`.
+    """An open connection. Made by :func:`connect`.
 
     Attributes:
         is_open: Whether another exchange may be tried.
-        master: The name that the node gave as the master's when the connection was made.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._parsers: list[ReplyParser[Any]] = []
-        self._answered = 0
+        self._parser: ReplyParser[Any] | None = None
         self._reply: asyncio.Future[None] | None = None
         self._early = b""
+        self._was_asked = False
         self.is_open = False
-        self.master: bytes | None = None
 
     # --- called by the event loop -------------------------------------------------------------------------------------
 
@@ -92,84 +87,81 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop."""
-        reply = self._reply
-        if reply is None or reply.done():
+        reply, parser = self._reply, self._parser
+        if reply is None or parser is None or reply.done():
             self._take_unasked(data)
             return
         try:
-            while data:
-                if self._answered == len(self._parsers):
-                    raise Malformed("there are bytes behind the reply")
-                parser = self._parsers[self._answered]
-                if not parser.feed(data):
-                    return
-                data = parser.rest
-                self._answered += 1
+            if not parser.feed(data):
+                return
+            if parser.rest:
+                raise Malformed("there are bytes behind the reply")
         except Malformed as error:
             self.abort()
             reply.set_exception(error)
-            return
-        if self._answered == len(self._parsers):
+        else:
             reply.set_result(None)
 
     def _take_unasked(self, data: bytes) -> None:
         """A full server says so before it is asked anything. Nothing else may come unasked."""
-        self._early += data
-        if self._parsers or self._early.startswith(bytes(4)) or len(self._early) > _EARLY:
+        if self._was_asked:
             self.abort()
+        else:
+            self._early += data
 
     def connection_lost(self, error: Exception | None) -> None:
         """Called by the event loop."""
         self.is_open = False
         if self._reply is not None and not self._reply.done():
-            self._reply.set_exception(Lost(str(error or "the other side closed the connection")))
+            self._reply.set_exception(ConnectionLost(str(error or "the other side closed the connection")))
 
     # --- called by whoever has the connection -------------------------------------------------------------------------
 
-    async def exchange(self, call: Call[R], until: float) -> R:
-        """Send a request and answer its result.
+    async def exchange(self, call: Call[R], until: float, *, prologue: bytes = b"") -> R:
+        """Send a request and answer its result. Only one exchange may be under way.
+
+        Args:
+            call: What to ask.
+            until: When time runs out, on the monotonic clock.
+            prologue: What to send before, in the same packet.
 
         Raises:
             Refusal: The server said no.
-            Lost: The connection ended first.
+            ConnectionLost: The connection ended first.
             Malformed: The reply was none.
             TimeoutError: Time ran out.
         """
-        (parser,) = await self.exchange_all([call], call.encode(), until)
-        if parser.refusal is not None:
-            raise parser.refusal
-        return cast("R", parser.result)
-
-    async def exchange_all(self, calls: Sequence[Call[Any]], data: bytes, until: float) -> list[ReplyParser[Any]]:
-        """Send requests at once and answer all replies; a refusal that ends the connection ends the list."""
         if self._transport is None or not (self.is_open or self._early):
-            raise Lost("the connection is closed")
-        self._parsers = parsers = [ReplyParser(call.command.result, self._limits) for call in calls]
-        self._answered = 0
+            raise ConnectionLost("the connection is closed")
+        data = prologue + call.encode()
+        self._was_asked = True
+        parser = self._parser = ReplyParser(call.command.result, self._limits)
         reply = self._reply = self._loop.create_future()
         timer = self._loop.call_later(max(until - time.monotonic(), 0), _expire, reply)
-        if self._early:
-            self.data_received(self._early)
-            self.abort()
-            if not reply.done():
-                reply.set_exception(Lost("the server ended the connection before it was asked"))
-        else:
-            self._transport.write(data)
         try:
+            if self._early:
+                self._read_early(reply)
+            else:
+                self._transport.write(data)
             await reply
-        except Lost:
-            if not self._answered:
-                raise
         except BaseException:
             self.abort()
             raise
         finally:
             timer.cancel()
-            self._reply = None
-        answered = parsers[: self._answered]
-        if any(parser.refusal is not None and ends(parser.refusal) for parser in answered):
-            self.abort()
-        return answered
+            self._reply = self._parser = None
+        if parser.refusal is not None:
+            if ends(parser.refusal):
+                self.abort()
+            raise parser.refusal
+        return cast("R", parser.result)
+
+    def _read_early(self, reply: asyncio.Future[None]) -> None:
+        """Take what the server said before it was asked for its answer. It closes the connection behind it."""
+        self.data_received(self._early)
+        self.abort()
+        if not reply.done():
+            reply.set_exception(ConnectionLost("the server ended the connection before it was asked"))
 
     def abort(self) -> None:
         """End the connection, at once."""
@@ -188,8 +180,8 @@ def _expire(reply: asyncio.Future[None]) -> None:
         reply.set_exception(TimeoutError("no answer in time"))
 
 
-async def open_connection(address: Address, endpoint: Endpoint, until: float) -> Connection:
-    """Connect, and ask the node for the master's name. Raises ``Unreachable``, ``Malformed`` or ``TimeoutError``."""
+async def connect(address: Address, endpoint: Endpoint, until: float) -> Connection:
+    """Connect. Raises ``Unreachable`` or ``TimeoutError``."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(max(until - time.monotonic(), 0)):
@@ -198,15 +190,17 @@ async def open_connection(address: Address, endpoint: Endpoint, until: float) ->
             )
     except TimeoutError:
         raise
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # A name that no host can have is a UnicodeError.
         raise Unreachable(f"{address}: {error}") from error
-    hail = WHO_MASTER()
-    try:
-        (parser,) = await connection.exchange_all([hail], encode_prologue(endpoint.cluster_id) + hail.encode(), until)
-    except Lost as error:
-        raise Unreachable(f"{address}: closed before it answered anything, is the cluster id right?") from error
-    if parser.refusal is not None:
-        connection.abort()
-        raise Unreachable(f"{address}: {parser.refusal}") from parser.refusal
-    connection.master = parser.result
     return connection
+
+
+async def greet(connection: Connection, address: Address, endpoint: Endpoint, until: float) -> None:
+    """Hear a node answer once. Raises ``Unreachable``, ``Malformed`` or ``TimeoutError``; then it is closed."""
+    try:
+        await connection.exchange(WHO_MASTER(), until, prologue=encode_prologue(endpoint.cluster_id))
+    except ConnectionLost as error:
+        raise Unreachable(f"{address}: closed before it answered anything, is the cluster id right?") from error
+    except Refusal as refusal:
+        connection.abort()
+        raise Unreachable(f"{address}: {refusal}") from refusal

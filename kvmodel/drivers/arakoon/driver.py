@@ -12,14 +12,15 @@ from urllib.parse import SplitResult
 import attrs
 
 from kvmodel.drivers.arakoon import protocol as p
+from kvmodel.drivers.arakoon.catalogue import Catalogue
 from kvmodel.drivers.arakoon.client import ArakoonClient
 from kvmodel.drivers.arakoon.commands import MAX_REPLY_BYTES, MAX_UPDATE_BYTES, MAX_VALUE_BYTES
-from kvmodel.drivers.arakoon.pieces import Piece, RangePiece
-from kvmodel.drivers.arakoon.places import Place
-from kvmodel.drivers.arakoon.register import Register
+from kvmodel.drivers.arakoon.layout import TableLayout
+from kvmodel.drivers.arakoon.operations import Operation, RangeOperation, RecordOperation, too_large
 from kvmodel.drivers.arakoon.requests import PAGE, Requests, smaller
+from kvmodel.drivers.arakoon.steps import HEAD_BYTES, size_of
 from kvmodel.drivers.arakoon.wire import CONSISTENT
-from kvmodel.drivers.arakoon.writes import HEAD_BYTES, AnyPiece, Writer, size_of, too_large
+from kvmodel.drivers.arakoon.writes import Writer
 from kvmodel.drivers.base import (
     ANYTHING,
     Absent,
@@ -136,8 +137,8 @@ class ArakoonDriver(Requests, Driver):
         self.capabilities = attrs.evolve(
             type(self).capabilities, max_value_bytes=max_value_bytes, max_request_bytes=max_update_bytes
         )
-        self._places: dict[Table, Place] = {}
-        self._register = Register(self.fetch, self._first_key, self.address)
+        self._layouts: dict[Table, TableLayout] = {}
+        self._catalogue = Catalogue(self.fetch, self._first_key, self.address)
 
     @classmethod
     def from_url(cls, url: SplitResult, options: Mapping[str, object]) -> ArakoonDriver:
@@ -179,17 +180,17 @@ class ArakoonDriver(Requests, Driver):
 
     async def prepare(self, table: Table, *, now: int, until: float) -> None:
         """Compare with what the store holds of a table. What is missing is written with the first write."""
-        self.place(table)
-        await self._register.compare(table, until)
+        self.layout_of(table)
+        await self._catalogue.compare(table, until)
 
     def scope(self, table: Table, key: Key) -> Hashable:
         """Answer the unit of atomicity: the whole store."""
         return None
 
-    def place(self, table: Table) -> Place:
+    def layout_of(self, table: Table) -> TableLayout:
         """Answer where a table's records lie."""
-        place = self._places.get(table)
-        if place is None:
+        layout = self._layouts.get(table)
+        if layout is None:
             limits = self.capabilities
             codec = compile_codec(
                 table,
@@ -197,12 +198,12 @@ class ArakoonDriver(Requests, Driver):
                 max_key_bytes=limits.max_key_bytes,
                 max_value_bytes=limits.max_value_bytes,
             )
-            place = self._places[table] = Place(codec, PAGE)
-        return place
+            layout = self._layouts[table] = TableLayout(codec, PAGE)
+        return layout
 
     async def _first_key(self, table: Table, until: float) -> bytes | None:
         """Answer the first key of a table's records, if there is any."""
-        codec = self.place(table).codec
+        codec = self.layout_of(table).codec
         keys = await self._client.call(p.RANGE(CONSISTENT, codec.first, True, codec.last, False, 1), until=until)
         return keys[0] if keys else None
 
@@ -212,11 +213,11 @@ class ArakoonDriver(Requests, Driver):
         self, table: Table, keys: Sequence[Key], *, values: bool = True, now: int, until: float
     ) -> list[Row | Absent]:
         """Read records by key, in the order asked; a page of them from one state of the store."""
-        place = self.place(table)
-        encoded = list(map(place.codec.encode_key, keys))
-        wanted = encoded if values else list(map(place.head_key, encoded))
+        layout = self.layout_of(table)
+        encoded = list(map(layout.codec.encode_key, keys))
+        wanted = encoded if values else list(map(layout.head_key, encoded))
         found = await self.fetch(wanted, until)
-        load = place.load if values else place.load_head
+        load = layout.load if values else layout.load_head
         return [Absent(key) if data is None else load(key, data, now) for key, data in zip(keys, found, strict=True)]
 
     def peeker(self, table: Table) -> Callable[[Key], Row | Absent]:
@@ -225,44 +226,43 @@ class ArakoonDriver(Requests, Driver):
 
     async def scan(self, table: Table, slice: Slice, *, values: bool = True, now: int, until: float) -> Rows:
         """Read one page of a slice."""
-        place = self.place(table)
-        start, stop = place.codec.bounds(slice)
+        layout = self.layout_of(table)
+        start, stop = layout.codec.bounds(slice)
         if start >= stop or slice.limit == 0:
             return Rows([])
         first = slice.after is None and (slice.limit is None or slice.limit > PAGE)
-        room = min(_FIRST_PAGE if first else PAGE, place.room, slice.limit or PAGE)
-        entries, room = await self._page(place, start, stop, room, slice.reverse, values, until)
-        rows = list(_rows(place, entries, values, now))
+        room = min(_FIRST_PAGE if first else PAGE, layout.room, slice.limit or PAGE)
+        entries, room = await self._page(layout, start, stop, room, slice.reverse, values, until)
+        rows = list(_rows(layout, entries, values, now))
         if len(entries) < room or len(rows) == slice.limit:
             return Rows(rows)
-        return Rows(rows, place.codec.decode_key(entries[-1][0]))
+        return Rows(rows, layout.codec.decode_key(entries[-1][0]))
 
     async def _page(
-        self, place: Place, start: bytes, stop: bytes, room: int, reverse: bool, values: bool, until: float
+        self, layout: TableLayout, start: bytes, stop: bytes, room: int, reverse: bool, values: bool, until: float
     ) -> tuple[list[tuple[bytes, bytes]], int]:
         """Read entries, fewer if a reply would be too long; answer them, and how many there was room for."""
         if not values:
-            heads = await self.entries(*_head_range(place, start, stop), room, until, reverse)
-            return [(place.key_of_head(key), head) for key, head in heads], room
-        end = None if len(stop) >= _MAX_KEY and not stop.strip(b"\xff") else stop
+            heads = await self.entries(*_head_range(layout, start, stop), room, until, reverse)
+            return [(layout.key_of_head(key), head) for key, head in heads], room
         while True:
             try:
-                entries = await self.entries(start, end, room, until, reverse)
+                entries = await self.entries(start, _end(stop), room, until, reverse)
             except ProtocolError as error:
-                room = place.room = smaller(error, room)
+                room = layout.room = smaller(error, room)
             else:
                 if entries:
                     mean = sum(len(data) for _, data in entries) // len(entries)
-                    place.room = max(1, min(PAGE, _PAGE_BYTES // (mean + 1)))
+                    layout.room = max(1, min(PAGE, _PAGE_BYTES // (mean + 1)))
                 return entries, room
 
     async def count(self, table: Table, slice: Slice, *, now: int, until: float) -> int:
         """Count the live rows of a slice: by their heads, or, in the plain layout, by their keys."""
-        place = self.place(table)
-        start, stop = place.codec.bounds(slice)
+        layout = self.layout_of(table)
+        start, stop = layout.codec.bounds(slice)
         total = 0
         while start < stop and (slice.limit is None or total < slice.limit):
-            live, last = await self._count_page(place, start, stop, now, until)
+            live, last = await self._count_page(layout, start, stop, now, until)
             total += live
             if last is None:
                 break
@@ -270,17 +270,16 @@ class ArakoonDriver(Requests, Driver):
         return total if slice.limit is None else min(total, slice.limit)
 
     async def _count_page(
-        self, place: Place, start: bytes, stop: bytes, now: int, until: float
+        self, layout: TableLayout, start: bytes, stop: bytes, now: int, until: float
     ) -> tuple[int, bytes | None]:
-        if place.is_plain:
-            end = None if len(stop) >= _MAX_KEY else stop
-            keys = await self.ask(p.RANGE(CONSISTENT, start, True, end, False, _COUNT_PAGE), until, 0)
+        if layout.is_plain:
+            keys = await self.ask(p.RANGE(CONSISTENT, start, True, _end(stop), False, _COUNT_PAGE), until, 0)
             spend(0, len(keys))
             return len(keys), keys[-1] if len(keys) == _COUNT_PAGE else None
-        heads = await self.entries(*_head_range(place, start, stop), _COUNT_PAGE, until)
-        peek_header = place.codec.peek_header
+        heads = await self.entries(*_head_range(layout, start, stop), _COUNT_PAGE, until)
+        peek_header = layout.codec.peek_header
         live = sum(peek_header(head, now) is not None for _, head in heads)
-        return live, place.key_of_head(heads[-1][0]) if len(heads) == _COUNT_PAGE else None
+        return live, layout.key_of_head(heads[-1][0]) if len(heads) == _COUNT_PAGE else None
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -288,78 +287,78 @@ class ArakoonDriver(Requests, Driver):
         """Write; everything is encoded and checked for size before anything is sent."""
         if not mutations:
             return []
-        pieces = self._encode(mutations, now)
-        requests = [pieces] if atomic else list(self._cut(pieces))
+        operations = self._encode(mutations, now)
+        requests = [operations] if atomic else list(self._cut(operations))
         for request in requests:
             self._check_size(request)
         if len(mutations) == 1 and isinstance(mutations[0], Delete) and mutations[0].expect is ANYTHING:
-            return [await self._delete(pieces[0], now, until)]
+            return [await self._delete(operations[0], now, until)]
         if atomic:
-            return await self._commit(pieces, now, until)
+            return await self._commit(operations, now, until)
         return await self._settle(requests, now, until)
 
-    def _encode(self, mutations: Sequence[Mutation], now: int) -> list[AnyPiece]:
+    def _encode(self, mutations: Sequence[Mutation], now: int) -> list[Operation]:
         encoded = prepare(
             mutations,
             atomic=True,
             now=now,
             store=self.address,
-            codec_of=lambda table: self.place(table).codec,
+            codec_of=lambda table: self.layout_of(table).codec,
             recorded=set(),
             register=lambda txn, table: [],
         )
-        pieces: list[AnyPiece] = []
+        operations: list[Operation] = []
         for mutation, _, key, data, _ in encoded.steps:
-            place = self.place(mutation.table)
+            layout = self.layout_of(mutation.table)
             if isinstance(mutation, CheckRange):
-                pieces.append(RangePiece.make(mutation, place))
+                operations.append(RangeOperation.make(mutation, layout))
             else:
                 stored = data if isinstance(mutation, Put) else None
-                pieces.append(Piece(mutation, place, key, stored, mutation.expect))
-        return pieces
+                operations.append(RecordOperation(mutation, layout, key, stored, mutation.expect))
+        return operations
 
-    def _cut(self, pieces: list[AnyPiece]) -> Iterator[list[AnyPiece]]:
+    def _cut(self, operations: list[Operation]) -> Iterator[list[Operation]]:
         """Cut a batch into requests that the store takes."""
         room = (self.capabilities.max_request_bytes or MAX_UPDATE_BYTES) // 4
-        request: list[AnyPiece] = []
+        request: list[Operation] = []
         size = 0
-        for piece in pieces:
-            more = _size(piece)
+        for operation in operations:
+            more = _size(operation)
             if request and (len(request) == PAGE or size + more > room):
                 yield request
                 request, size = [], 0
-            request.append(piece)
+            request.append(operation)
             size += more
         yield request
 
-    def _check_size(self, pieces: list[AnyPiece]) -> None:
+    def _check_size(self, operations: list[Operation]) -> None:
         limit = self.capabilities.max_request_bytes
-        size = HEAD_BYTES + sum(map(_size, pieces)) + self._register.room(_tables(pieces))
+        size = HEAD_BYTES + sum(map(_size, operations)) + self._catalogue.room(_tables(operations))
         if limit is not None and size > limit:
-            raise too_large(pieces, size, limit, self.address)
+            raise too_large(operations, size, limit, self.address)
 
-    def _writer(self, pieces: list[AnyPiece], now: int, until: float) -> Writer:
-        register = self._register
+    def _writer(self, operations: list[Operation], now: int, until: float) -> Writer:
+        catalogue = self._catalogue
 
         async def refresh() -> None:
-            await register.look_again(_tables(pieces), until)
+            await catalogue.look_again(_tables(operations), until)
 
-        return Writer(self, pieces, now, until, lambda: register.steps(_tables(pieces)), refresh)
+        return Writer(self, operations, now, until, lambda: catalogue.steps(_tables(operations)), refresh)
 
-    async def _commit(self, pieces: list[AnyPiece], now: int, until: float) -> list[Outcome]:
-        tables = _tables(pieces)
-        await self._register.ready(tables, until)
-        spend(0, len(pieces))
-        outcomes = await self._writer(pieces, now, until).commit()
-        self._register.done(tables)
+    async def _commit(self, operations: list[Operation], now: int, until: float) -> list[Outcome]:
+        tables = _tables(operations)
+        await self._catalogue.ready(tables, until)
+        spend(0, len(operations))
+        outcomes = await self._writer(operations, now, until).commit()
+        self._catalogue.done(tables)
         return outcomes
 
-    async def _settle(self, requests: list[list[AnyPiece]], now: int, until: float) -> list[Outcome]:
+    async def _settle(self, requests: list[list[Operation]], now: int, until: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for number, request in enumerate(requests):
             tables = _tables(request)
             try:
-                await self._register.ready(tables, until)
+                await self._catalogue.ready(tables, until)
                 spend(0, len(request))
                 outcomes += await self._in_order(request, now, until)
             except StoreError as error:
@@ -370,35 +369,35 @@ class ArakoonDriver(Requests, Driver):
                 left = sum(map(len, requests[number + 1 :]))
                 return outcomes + [Outcome(Status.UNSENT, error=error)] * left
             else:
-                self._register.done({table for table in tables if self._wrote(request, outcomes, table)})
+                self._catalogue.done({table for table in tables if self._wrote(request, outcomes, table)})
         return outcomes
 
-    async def _in_order(self, request: list[AnyPiece], now: int, until: float) -> list[Outcome]:
+    async def _in_order(self, request: list[Operation], now: int, until: float) -> list[Outcome]:
         writer = self._writer(list(request), now, until)
         found = await writer.settle()
-        return [found[piece] for piece in request]
+        return [found[operation] for operation in request]
 
-    def _wrote(self, request: list[AnyPiece], outcomes: list[Outcome], table: Table) -> bool:
+    def _wrote(self, request: list[Operation], outcomes: list[Outcome], table: Table) -> bool:
         """Whether a request that has just ended wrote a record of a table."""
         ended = zip(request, outcomes[-len(request) :], strict=True)
-        return any(each.place.table is table and outcome.status is Status.WRITTEN for each, outcome in ended)
+        return any(each.layout.table is table and outcome.status is Status.WRITTEN for each, outcome in ended)
 
-    async def _delete(self, piece: AnyPiece, now: int, until: float) -> Outcome:
+    async def _delete(self, operation: Operation, now: int, until: float) -> Outcome:
         """Remove a record, whatever it is, and tell whether it was there."""
-        assert isinstance(piece, Piece)
-        place = piece.place
-        if place.is_plain:
+        assert isinstance(operation, RecordOperation)
+        layout = operation.layout
+        if layout.is_plain:
             spend(0, 1)
-            before = await self._client.call(p.REPLACE(piece.key, None), until=until)
+            before = await self._client.call(p.REPLACE(operation.key, None), until=until)
             return Outcome(Status.WRITTEN, None, before is not None)
         while True:
-            (head,) = await self.fetch([piece.head_key], until)
+            (head,) = await self.fetch([operation.head_key], until)
             if head is None:
                 return Outcome(Status.WRITTEN, None, False)
-            dead = Piece(None, place, piece.key, None, head)
+            dead = RecordOperation(None, layout, operation.key, None, head)
             outcomes = await self._writer([dead], now, until).settle()
             if outcomes[dead].status is Status.WRITTEN:
-                return Outcome(Status.WRITTEN, None, place.is_alive(head, now))
+                return Outcome(Status.WRITTEN, None, layout.is_alive(head, now))
             if time.monotonic() >= until:
                 raise TimedOut("others wrote this record again and again; nothing was removed", store=self.address)
 
@@ -408,19 +407,19 @@ class ArakoonDriver(Requests, Driver):
         """Remove up to ``limit`` expired records of one page behind ``after``."""
         if table.layout == "plain":
             return Purged(0)
-        place = self.place(table)
-        codec = place.codec
+        layout = self.layout_of(table)
+        codec = layout.codec
         start = codec.first if after is None else codec.encode_key(after) + b"\0"
-        heads = await self.entries(*_head_range(place, start, codec.last), _COUNT_PAGE, until)
-        dead: list[AnyPiece] = []
+        heads = await self.entries(*_head_range(layout, start, codec.last), _COUNT_PAGE, until)
+        dead: list[Operation] = []
         last: bytes | None = None
         for head_key, head in heads:
             if len(dead) == min(limit, PAGE):
                 break
-            last = place.key_of_head(head_key)
-            if _is_dead(place, head, now):
-                dead.append(Piece(None, place, last, None, head))
-        is_done = len(heads) < _COUNT_PAGE and (last is None or last == place.key_of_head(heads[-1][0]))
+            last = layout.key_of_head(head_key)
+            if _is_dead(layout, head, now):
+                dead.append(RecordOperation(None, layout, last, None, head))
+        is_done = len(heads) < _COUNT_PAGE and (last is None or last == layout.key_of_head(heads[-1][0]))
         removed = 0
         if dead:
             spend(0, len(dead))
@@ -439,32 +438,39 @@ def _names(given: object) -> list[str] | None:
     raise ValidationError("the option nodes takes names with commas between them", field="nodes")
 
 
-def _tables(pieces: Sequence[AnyPiece]) -> list[Table]:
+def _tables(operations: Sequence[Operation]) -> list[Table]:
     """The tables that a write puts records into: they have to be in the catalogue."""
-    found = {p.place.table: None for p in pieces if isinstance(p, Piece) and p.puts and not p.place.is_plain}
+    found = {
+        p.layout.table: None for p in operations if isinstance(p, RecordOperation) and p.puts and not p.layout.is_plain
+    }
     return list(found)
 
 
-def _size(piece: AnyPiece) -> int:
-    size = 0 if isinstance(piece, RangePiece) and piece.must_read else size_of(piece.asserts())
-    return size + (size_of(piece.steps()) if isinstance(piece, Piece) else 0)
+def _size(operation: Operation) -> int:
+    size = 0 if isinstance(operation, RangeOperation) and operation.must_read else size_of(operation.asserts())
+    return size + size_of(operation.changes())
 
 
-def _rows(place: Place, entries: list[tuple[bytes, bytes]], values: bool, now: int) -> Iterator[Row]:
-    load = place.load if values or place.is_plain else place.load_head
-    decode_key = place.codec.decode_key
+def _rows(layout: TableLayout, entries: list[tuple[bytes, bytes]], values: bool, now: int) -> Iterator[Row]:
+    load = layout.load if values or layout.is_plain else layout.load_head
+    decode_key = layout.codec.decode_key
     for key, data in entries:
         row = load(decode_key(key), data, now)
         if isinstance(row, Row):
             yield row
 
 
-def _is_dead(place: Place, head: bytes, now: int) -> bool:
+def _is_dead(layout: TableLayout, head: bytes, now: int) -> bool:
     try:
-        return place.codec.peek_header(head, now) is None
+        return layout.codec.peek_header(head, now) is None
     except DecodingError:
         return False  # For its reader to report; it does not stop the others from going.
 
 
-def _head_range(place: Place, start: bytes, stop: bytes) -> tuple[bytes, bytes]:
-    return place.head_key(start), place.head_key(stop)
+def _end(stop: bytes) -> bytes | None:
+    """Answer the end to ask for: none where it is behind every key that there may be."""
+    return None if len(stop) >= _MAX_KEY and not stop.strip(b"\xff") else stop
+
+
+def _head_range(layout: TableLayout, start: bytes, stop: bytes) -> tuple[bytes, bytes]:
+    return layout.head_key(start), layout.head_key(stop)

@@ -4,7 +4,8 @@ Rules.
 
 * A node is asked for itself: it is the master if it names itself, or, where names are not known, if its state says so
   or it answers a read that only a master answers.
-* All nodes are asked at once, each with little time, so that one that hangs holds nobody up.
+* All nodes are asked at once, each with little time, and the first that proves to be the master is taken, so that one
+  that hangs holds nobody up.
 * Who waits for a master shares the search with the others who do.
 * Connections are made when needed, at most so many a node; whoever finds none free waits in line.
 """
@@ -17,11 +18,19 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import attrs
 
-from kvmodel.drivers.arakoon.connection import Address, Connection, Endpoint, Lost, Unreachable, open_connection
+from kvmodel.drivers.arakoon.connection import (
+    Address,
+    Connection,
+    ConnectionLost,
+    Endpoint,
+    Unreachable,
+    connect,
+    greet,
+)
 from kvmodel.drivers.arakoon.protocol import EXISTS, GET_CURRENT_STATE, WHO_MASTER, Call, Refusal
 from kvmodel.drivers.arakoon.wire import CONSISTENT, Malformed
 
@@ -31,7 +40,7 @@ _PATIENCE: Final = 1.0
 """How long one node may take to say who the master is, in seconds."""
 
 _STABLE: Final = b"Stable_master"
-_TROUBLE: Final = (Unreachable, Lost, Refusal, Malformed, TimeoutError)
+_FAILURES: Final = (Unreachable, ConnectionLost, Refusal, Malformed, TimeoutError)
 
 
 class Node:
@@ -64,19 +73,25 @@ class Node:
     async def acquire(self, until: float) -> Connection:
         """Take a connection. Raises ``Unreachable``, ``Malformed`` or ``TimeoutError``; then nothing was asked."""
         while True:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.is_open:
-                    self._busy.add(connection)
-                    return connection
+            if (connection := self.take_idle()) is not None:
+                return connection
             if len(self._busy) + self._opening < self._room:
                 return await self._open(until)
             await self._wait(until)
 
+    def take_idle(self) -> Connection | None:
+        """Take a connection that is open and free, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open:
+                self._busy.add(connection)
+                return connection
+        return None
+
     async def _open(self, until: float) -> Connection:
         self._opening += 1
         try:
-            connection = await open_connection(self.address, self._endpoint, until)
+            connection = await connect(self.address, self._endpoint, until)
         except BaseException:
             self._wake()
             raise
@@ -85,6 +100,11 @@ class Node:
         self._busy.add(connection)
         if self._is_closed:
             connection.abort()
+        try:
+            await greet(connection, self.address, self._endpoint, until)
+        except BaseException:
+            self.release(connection)
+            raise
         return connection
 
     async def _wait(self, until: float) -> None:
@@ -141,12 +161,16 @@ class Node:
         return await self.ask(WHO_MASTER(), until)
 
 
+Heard: TypeAlias = "tuple[Node, bytes | None | Exception]"
+"""A node, and whom it named as the master, or why it did not."""
+
+
 @attrs.frozen
 class Found:
     """What a search found: the master, or what was in its way."""
 
     master: Node | None
-    troubles: tuple[Exception, ...] = ()
+    failures: tuple[Exception, ...] = ()
     reached: int = 0
 
 
@@ -161,7 +185,8 @@ class Cluster:
         self.nodes = tuple(nodes)
         self._master: Node | None = None
         self._search: asyncio.Task[Found] | None = None
-        self._near: Node = random.choice(self.nodes)  # noqa: S311 - not a secret
+        self._asking: set[asyncio.Task[Heard]] = set()
+        self._preferred: Node = random.choice(self.nodes)  # noqa: S311 - not a secret
 
     @property
     def connected(self) -> bool:
@@ -173,21 +198,25 @@ class Cluster:
         """The master, as far as it is known."""
         return self._master
 
-    def forget(self, node: Node) -> None:
-        """This node did not do what a master does."""
+    def doubt(self, node: Node) -> None:
+        """This node may not be the master any more: it is to be looked for before the next call."""
         if self._master is node:
             self._master = None
+
+    def forget(self, node: Node) -> None:
+        """This node did not do what a master does."""
+        self.doubt(node)
         node.drop_idle()
 
-    def near(self) -> Iterable[Node]:
+    def by_preference(self) -> Iterable[Node]:
         """Answer all nodes, the one that answered last first, the others in random order."""
-        others = [node for node in self.nodes if node is not self._near]
+        others = [node for node in self.nodes if node is not self._preferred]
         random.shuffle(others)
-        return [self._near, *others]
+        return [self._preferred, *others]
 
-    def came_near(self, node: Node) -> None:
+    def prefer(self, node: Node) -> None:
         """This node has answered."""
-        self._near = node
+        self._preferred = node
 
     async def find_master(self, until: float) -> Found:
         """Answer the master; look for it if it is not known, for one round. Raises ``TimeoutError``."""
@@ -195,15 +224,22 @@ class Cluster:
             return Found(self._master)
         if self._search is None or self._search.done():
             self._search = asyncio.create_task(self._look())
-        async with asyncio.timeout(max(until - time.monotonic(), 0)):
-            return await asyncio.shield(self._search)
+        search = self._search
+        try:
+            async with asyncio.timeout(max(until - time.monotonic(), 0)):
+                return await asyncio.shield(search)
+        except asyncio.CancelledError:
+            if search.cancelled():
+                return Found(None)  # The client was closed; who waits for it was not cancelled.
+            raise
 
     async def close(self) -> None:
-        """Close all connections."""
-        if self._search is not None:
-            self._search.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._search
+        """Close all connections. A search that is under way ends, and has found nothing."""
+        ending: set[asyncio.Task[Any]] = {*self._asking, *([] if self._search is None else [self._search])}
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
         for node in self.nodes:
             node.close()
         await asyncio.sleep(0)  # The event loop closes what was aborted at its next turn.
@@ -211,35 +247,41 @@ class Cluster:
     # --- the search ---------------------------------------------------------------------------------------------------
 
     async def _look(self) -> Found:
-        until = time.monotonic() + _PATIENCE
-        answers = await asyncio.gather(*(self._hear(node, until) for node in self.nodes))
-        heard = {node: answer for node, answer in answers if not isinstance(answer, Exception)}
-        troubles = tuple(answer for _, answer in answers if isinstance(answer, Exception))
-        master = self._named_by_itself(heard) or await self._by_state(heard)
-        if master is not None:
-            self._master = master
-        return Found(master, troubles, len(heard))
+        """Ask all nodes at once; the first that proves to be the master ends the search.
 
-    async def _hear(self, node: Node, until: float) -> tuple[Node, bytes | None | Exception]:
+        The others still have their time to answer: what is cut off costs them a connection.
+        """
+        until = time.monotonic() + _PATIENCE
+        asked = [asyncio.create_task(self._hear(node, until)) for node in self.nodes]
+        for task in asked:
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+        failures: list[Exception] = []
+        for answering in asyncio.as_completed(asked):
+            node, answer = await answering
+            if isinstance(answer, Exception):
+                failures.append(answer)
+            elif await self._is_master(node, answer):
+                self._master = node
+                return Found(node)
+        return Found(None, tuple(failures), len(asked) - len(failures))
+
+    async def _hear(self, node: Node, until: float) -> Heard:
         try:
             return node, await node.whose_master(until)
-        except _TROUBLE as error:
+        except _FAILURES as error:
             node.drop_idle()
             return node, error
 
-    def _named_by_itself(self, heard: dict[Node, bytes | None]) -> Node | None:
-        return next((node for node, name in heard.items() if name is not None and name == node.name), None)
-
-    async def _by_state(self, heard: dict[Node, bytes | None]) -> Node | None:
-        """Find a master among nodes whose names are not known, or are not what was said."""
-        known = {node.name for node in self.nodes}
-        for node, name in heard.items():
-            if name is None or name in known or not await self._acts_as_master(node):
-                continue
-            if node.name is None:
-                node.name = name
-            return node
-        return None
+    async def _is_master(self, node: Node, named: bytes | None) -> bool:
+        """Whether a node that names this master is it; where names are not known, or are wrong, its state tells."""
+        if named is None or named == node.name:
+            return named is not None
+        if not await self._acts_as_master(node):
+            return False
+        if node.name is None:
+            node.name = named
+        return True
 
     async def _acts_as_master(self, node: Node) -> bool:
         until = time.monotonic() + _PATIENCE
@@ -255,7 +297,7 @@ class Cluster:
                 await connection.exchange(EXISTS(CONSISTENT, b""), until)
             finally:
                 node.release(connection)
-        except _TROUBLE:
+        except _FAILURES:
             return False
         return True
 

@@ -12,8 +12,9 @@ and its arguments, with no length and no identity around them, and gets replies 
 either the result or a message. So a reply can only be read by one who knows what was asked: a :class:`ReplyParser` is
 made for one request. A server's :class:`RequestParser` lives as long as its connection.
 
-Known limits. The commands by which nodes copy their logs and databases have no place here. What a user hook speaks
-after its name is its own affair.
+Known limits. The commands by which a node sends its database file (``get_db``) or its log (``last_entries``, in three
+versions) to another one have no place here: their replies are streams of files without bound, in the server's own
+formats. What a user hook speaks after its name is its own affair.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from kvmodel.drivers.arakoon.wire import (
     Option,
     Reader,
     Shape,
-    Together,
+    TupleOf,
     inside,
 )
 
@@ -170,15 +171,31 @@ def _head(code: int) -> bytes:
     return (_MASK | code).to_bytes(4, "little")
 
 
+def _write_collapsed(count: int) -> bytes:
+    return INT32.write(count) + (INT32.write(Code.OK) + INT64.write(0)) * count
+
+
+def _read_collapsed(reader: Reader) -> int:
+    """Read the reply to ``collapse_tlogs``: how many files there are, then for each a code and the time since begin."""
+    count = reader.count(8)
+    for _ in range(count):
+        code = reader.int32()
+        if code != Code.OK:
+            raise Refusal(code, reader.string())
+        INT64.read(reader)
+    return count
+
+
 # --- the table --------------------------------------------------------------------------------------------------------
 
-_PAIR: Final[Shape[tuple[bytes, bytes]]] = Together(STRING, STRING)
+_PAIR: Final[Shape[tuple[bytes, bytes]]] = TupleOf(STRING, STRING)
 _OPTION: Final = Option(STRING)
 _RANGE: Final = (CONSISTENCY, _OPTION, BOOL, _OPTION, BOOL, INT32)
 _KEYS: Final = ListOf(STRING, backwards=True)
 _ENTRIES: Final = ListOf(_PAIR, backwards=True)
 _INTERVAL: Final[tuple[Shape[Any], ...]] = (_OPTION, _OPTION, _OPTION, _OPTION)
-_VERSION: Final[Shape[tuple[int, int, int, bytes]]] = Together(INT32, INT32, INT32, STRING)
+_VERSION: Final[Shape[tuple[int, int, int, bytes]]] = TupleOf(INT32, INT32, INT32, STRING)
+_COLLAPSED: Final[Shape[int]] = Shape("collapsed files", _write_collapsed, _read_collapsed, 4)
 _ANY, _READ, _MASTER = Where.ANY, Where.READ, Where.MASTER
 
 HELLO: Final[Command[bytes]] = Command("hello", 0x01, (STRING, STRING), STRING)
@@ -197,6 +214,7 @@ SEQUENCE: Final[Command[None]] = Command("sequence", 0x10, (STRING,), UNIT, _MAS
 MULTI_GET: Final[Command[list[bytes]]] = Command("multi_get", 0x11, (CONSISTENCY, ListOf(STRING)), _KEYS, _READ)
 EXPECT_PROGRESS_POSSIBLE: Final[Command[bool]] = Command("expect_progress_possible", 0x12, (), BOOL)
 STATISTICS_: Final[Command[Statistics]] = Command("statistics", 0x13, (), inside(STATISTICS))
+COLLAPSE_TLOGS: Final[Command[int]] = Command("collapse_tlogs", 0x14, (INT32,), _COLLAPSED)
 USER_FUNCTION: Final[Command[bytes | None]] = Command("user_function", 0x15, (STRING, _OPTION), _OPTION, _MASTER, True)
 ASSERT: Final[Command[None]] = Command("assert_", 0x16, (CONSISTENCY, STRING, _OPTION), UNIT, _READ)
 SET_INTERVAL: Final[Command[None]] = Command("set_interval", 0x17, _INTERVAL, UNIT, _MASTER, True)
@@ -207,9 +225,7 @@ CONFIRM: Final[Command[None]] = Command("confirm", 0x1C, (STRING, STRING), UNIT,
 GET_FRINGE: Final[Command[list[tuple[bytes, bytes]]]] = Command(
     "get_fringe", 0x1D, (_OPTION, INT32), ListOf(_PAIR), _MASTER
 )
-GET_INTERVAL: Final[Command[tuple[bytes | None, ...]]] = Command(
-    "get_interval", 0x1E, (), Together(*_INTERVAL), _MASTER
-)
+GET_INTERVAL: Final[Command[tuple[bytes | None, ...]]] = Command("get_interval", 0x1E, (), TupleOf(*_INTERVAL), _MASTER)
 SET_NURSERY_CFG: Final[Command[None]] = Command("set_nursery_cfg", 0x1F, (STRING, NODES), UNIT, _MASTER, True)
 GET_NURSERY_CONFIG: Final[Command[NurseryConfig]] = Command("get_nursery_config", 0x20, (), inside(NURSERY), _MASTER)
 SET_ROUTING_DELTA: Final[Command[None]] = Command(
@@ -234,6 +250,7 @@ REPLACE: Final[Command[bytes | None]] = Command("replace", 0x33, (STRING, _OPTIO
 NOP: Final[Command[None]] = Command("nop", 0x41, (), UNIT, _MASTER, True)
 FLUSH_STORE: Final[Command[None]] = Command("flush_store", 0x42, (), UNIT)
 GET_TX_ID: Final[Command[Consistency]] = Command("get_tx_id", 0x43, (), CONSISTENCY)
+COPY_DB_TO_HEAD: Final[Command[None]] = Command("copy_db_to_head", 0x44, (INT32,), UNIT)
 USER_HOOK: Final[Command[None]] = Command("user_hook", 0x45, (CONSISTENCY, STRING), UNIT, _READ, True)
 
 COMMANDS: Final[dict[int, Command[Any]]] = {
@@ -305,10 +322,13 @@ class ReplyParser(Generic[R]):
         if self._code is None:
             self._code = reader.int32()
             reader.mark()
-        if self._code == Code.OK:
-            self.result = self._read_list(self._shape) if isinstance(self._shape, ListOf) else self._shape.read(reader)
-        else:
+        if self._code != Code.OK:
             self.refusal = Refusal(self._code, b"" if self._code == Code.NO_MAGIC else reader.string())
+            return
+        try:
+            self.result = self._read_list(self._shape) if isinstance(self._shape, ListOf) else self._shape.read(reader)
+        except Refusal as refusal:  # What began well may still fail.
+            self.refusal = refusal
 
     def _read_list(self, shape: ListOf[Any]) -> Any:
         reader = self._reader

@@ -7,11 +7,11 @@ from typing import Final, TypeVar
 
 from kvmodel.drivers.arakoon import protocol as p
 from kvmodel.drivers.arakoon.client import ArakoonClient
+from kvmodel.drivers.arakoon.operations import too_large
 from kvmodel.drivers.arakoon.protocol import Call
 from kvmodel.drivers.arakoon.steps import Sequence as SequenceStep
 from kvmodel.drivers.arakoon.steps import Step, encode_step
 from kvmodel.drivers.arakoon.wire import CONSISTENT, TooLong
-from kvmodel.drivers.arakoon.writes import too_large
 from kvmodel.drivers.base import Capabilities
 from kvmodel.drivers.meter import spend
 from kvmodel.errors import ProtocolError

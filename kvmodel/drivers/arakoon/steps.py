@@ -12,16 +12,17 @@ Rules.
 from __future__ import annotations
 
 from collections import abc
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Final, TypeAlias
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Final, TypeAlias, cast
 
 import attrs
 
 from kvmodel.drivers.arakoon.nursery import ROUTING, Routing
 from kvmodel.drivers.arakoon.wire import INT32, STRING, ListOf, Malformed, Option, Reader, Shape
-from kvmodel.errors import Unsupported
+from kvmodel.errors import Unsupported, ValidationError
 
 __all__ = [
+    "HEAD_BYTES",
     "Assert",
     "AssertExists",
     "AssertRange",
@@ -40,15 +41,26 @@ __all__ = [
     "check_safe",
     "decode_sequence",
     "encode_step",
+    "size_of",
 ]
 
 Text: TypeAlias = "bytes | str"
 _MAX_DEPTH: Final = 50
 
+HEAD_BYTES: Final = 8
+"""What a sequence has around its steps."""
+
 
 def to_bytes(value: Text) -> bytes:
-    """Take text as UTF-8."""
-    return value.encode() if isinstance(value, str) else bytes(value)
+    """Take text as UTF-8. Raises ``ValidationError`` for what is neither text nor bytes."""
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError:
+            raise ValidationError("text with lone surrogates has no UTF-8: give bytes") from None
+    if not isinstance(cast("object", value), bytes | bytearray | memoryview):
+        raise ValidationError(f"keys and values are bytes, or str as UTF-8, not {type(value).__name__}")
+    return bytes(value)
 
 
 def _to_option(value: Text | None) -> bytes | None:
@@ -233,15 +245,36 @@ _KINDS: Final[dict[int, type[Step]]] = {
         AssertRange,
     )
 }
-_FIELDS: Final = {step: tuple(field.name for field in attrs.fields(step)) for step in _KINDS.values()}  # type: ignore[arg-type]
+
+
+def _writers(step: type[Step]) -> tuple[tuple[str, Callable[[Any], bytes]], ...]:
+    names = [field.name for field in attrs.fields(step)]  # type: ignore[arg-type]
+    return tuple((name, shape.write) for name, shape in zip(names, step.shapes, strict=True))
+
+
+_WRITERS: Final = {step: (INT32.write(kind), _writers(step)) for kind, step in _KINDS.items()}
+"""How each kind of step is written: its number, then its fields."""
 
 
 def encode_step(step: Step) -> bytes:
     """Write a step."""
     if isinstance(step, Sequence):
         return INT32.write(5) + INT32.write(len(step.steps)) + b"".join(map(encode_step, step.steps))
-    values = [getattr(step, name) for name in _FIELDS[type(step)]]
-    return INT32.write(step.kind) + b"".join([s.write(v) for s, v in zip(step.shapes, values, strict=True)])
+    head, fields = _WRITERS[type(step)]
+    return head + b"".join([write(getattr(step, name)) for name, write in fields])
+
+
+def size_of(steps: Iterable[Step]) -> int:
+    """Answer how many bytes steps have on the wire, without writing those that are large or many."""
+    return sum(map(_size, steps))
+
+
+def _size(step: Step) -> int:
+    if isinstance(step, Set):
+        return 12 + len(step.key) + len(step.value)
+    if isinstance(step, Assert | Replace):
+        return 9 + len(step.key) + (0 if step.value is None else 4 + len(step.value))
+    return len(encode_step(step))
 
 
 def decode_sequence(reader: Reader) -> Sequence:

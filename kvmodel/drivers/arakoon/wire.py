@@ -39,8 +39,8 @@ __all__ = [
     "Option",
     "Reader",
     "Shape",
-    "Together",
     "TooLong",
+    "TupleOf",
     "inside",
 ]
 
@@ -224,7 +224,7 @@ class Option(Shape["T | None"], Generic[T]):
         super().__init__(f"option {item}", write, read, 1)
 
 
-class Together(Shape[tuple[Any, ...]]):
+class TupleOf(Shape[tuple[Any, ...]]):
     """Values one after the other."""
 
     def __init__(self, *items: Shape[Any]) -> None:

@@ -16,59 +16,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Protocol, TypeAlias
 
 import attrs
 
-from kvmodel.drivers.arakoon.pieces import MAX_LISTED, Piece, RangePiece
-from kvmodel.drivers.arakoon.places import HEADS
+from kvmodel.drivers.arakoon.layout import HEADS
+from kvmodel.drivers.arakoon.operations import MAX_LISTED, Operation, RangeOperation, RecordOperation
 from kvmodel.drivers.arakoon.protocol import Refusal
-from kvmodel.drivers.arakoon.steps import Step, encode_step
+from kvmodel.drivers.arakoon.requests import Requests
+from kvmodel.drivers.arakoon.steps import Step
 from kvmodel.drivers.base import ABSENT, CheckRange, Delete, Key, Mutation, Outcome, Put, Status
-from kvmodel.errors import (
-    AlreadyExists,
-    BudgetExceeded,
-    Conflict,
-    OutcomeUnknown,
-    StoreError,
-    TimedOut,
-    TooLarge,
-)
+from kvmodel.errors import AlreadyExists, BudgetExceeded, Conflict, OutcomeUnknown, StoreError, TimedOut
 
-__all__ = ["AnyPiece", "Reach", "Writer", "size_of"]
+__all__ = ["Writer"]
 
-AnyPiece: TypeAlias = "Piece | RangePiece"
-
-HEAD_BYTES: Final = 8
-"""What a sequence has around its steps."""
-
-
-class Reach(Protocol):
-    """What writing needs of the driver."""
-
-    @property
-    def address(self) -> str: ...
-
-    async def send(self, steps: Sequence[Step], until: float) -> None:
-        """Send one sequence. Raises ``Conflict`` with the store's words as its cause, or ``OutcomeUnknown``."""
-        ...
-
-    async def fetch(self, keys: Sequence[bytes], until: float) -> list[bytes | None]:
-        """Read values."""
-        ...
-
-    async def list_heads(self, prefix: bytes, limit: int, until: float) -> list[tuple[bytes, bytes]]:
-        """Read what lies below a prefix."""
-        ...
-
-
-Registering = Callable[[], "tuple[Sequence[Step], Sequence[Step]]"]
+CatalogueSteps = Callable[[], "tuple[Sequence[Step], Sequence[Step]]"]
 """Answers what has to hold of the catalogue, and what has to be written into it."""
-
-
-def size_of(steps: Iterable[Step]) -> int:
-    """Answer how many bytes steps have on the wire."""
-    return sum(len(encode_step(step)) for step in steps)
 
 
 @attrs.define(eq=False)
@@ -76,59 +38,66 @@ class Writer:
     """One call of ``write``, or one request of a batch.
 
     Attributes:
-        reach: The way to the store.
-        pieces: What to write.
+        requests: The way to the store.
+        operations: What to write.
         now: The time, for deadlines.
         until: When the call has to be over.
-        registering: What the catalogue needs.
+        catalogue_steps: What the catalogue needs.
         refresh: Reads the catalogue again, when it is not what it was. Raises ``SchemaError``.
     """
 
-    reach: Reach
-    pieces: list[AnyPiece]
+    requests: Requests
+    operations: list[Operation]
     now: int
     until: float
-    registering: Registering
+    catalogue_steps: CatalogueSteps
     refresh: Callable[[], Awaitable[None]]
     _was_lost: OutcomeUnknown | None = None
 
     async def commit(self) -> list[Outcome]:
         """Write all or nothing. Raises ``Conflict``, ``SchemaError``, ``OutcomeUnknown``."""
-        self._refuse([piece for piece in self.pieces if isinstance(piece, Piece) and not piece.can_hold(self.now)])
+        self._refuse(self._impossible())
         await self._read_first()
         while not await self._attempt():
             self._check_time()
-        return [_written(piece) for piece in self.pieces]
+        return [_written(operation) for operation in self.operations]
 
-    async def settle(self) -> dict[AnyPiece, Outcome]:
-        """Write what can be written, each piece for itself."""
-        outcomes: dict[AnyPiece, Outcome] = {}
-        self._drop([p for p in self.pieces if isinstance(p, Piece) and not p.can_hold(self.now)], outcomes)
-        while self.pieces:
+    async def settle(self) -> dict[Operation, Outcome]:
+        """Write what can be written, each operation for itself."""
+        outcomes: dict[Operation, Outcome] = {}
+        self._drop(self._impossible(), outcomes)
+        while self.operations:
             try:
                 await self._read_first()
                 if await self._attempt():
                     break
             except Conflict as conflict:
                 failed = set(conflict.keys)
-                self._drop([piece for piece in self.pieces if _name(piece) in failed], outcomes)
+                self._drop([operation for operation in self.operations if _name(operation) in failed], outcomes)
             self._check_time()
-        return outcomes | {piece: _written(piece) for piece in self.pieces}
+        return outcomes | {operation: _written(operation) for operation in self.operations}
 
-    def _drop(self, failing: Sequence[AnyPiece], outcomes: dict[AnyPiece, Outcome]) -> None:
-        for piece in failing:
-            outcomes[piece] = Outcome(Status.CONFLICT, error=self._conflict([(piece, [_key(piece)])]))
-            self.pieces.remove(piece)
+    @property
+    def _records(self) -> list[RecordOperation]:
+        return [operation for operation in self.operations if isinstance(operation, RecordOperation)]
+
+    def _impossible(self) -> list[RecordOperation]:
+        return [record for record in self._records if not record.can_hold(self.now)]
+
+    def _drop(self, failing: Sequence[Operation], outcomes: dict[Operation, Outcome]) -> None:
+        for operation in failing:
+            outcomes[operation] = Outcome(Status.CONFLICT, error=self._conflict([(operation, [_key(operation)])]))
+            self.operations.remove(operation)
 
     # --- one attempt --------------------------------------------------------------------------------------------------
 
     async def _attempt(self) -> bool:
         """Send the sequence. Answers whether it was done; if not, it is to be tried again. Raises ``Conflict``."""
-        asserted, written = self.registering()
-        steps = [*asserted, *(step for piece in self.pieces for step in piece.asserts())]
-        steps += [*written, *(step for piece in self.pieces if isinstance(piece, Piece) for step in piece.steps())]
+        asserted, written = self.catalogue_steps()
+        steps = [*asserted, *(step for operation in self.operations for step in operation.asserts())]
+        steps += [*written, *(step for operation in self.operations for step in operation.changes())]
         try:
-            await self.reach.send(steps, self.until)
+            await self.requests.send(steps, self.until)
         except Conflict as refused:
             if self._was_lost is not None:
                 return await self._find_own(self._was_lost)
@@ -142,33 +111,32 @@ class Writer:
         """Say what failed, or learn what to rely on the next time."""
         cause = refused.__cause__
         named = cause.text if isinstance(cause, Refusal) else b""
-        piece = next((p for p in self.pieces if isinstance(p, Piece) and p.head_key == named), None)
-        if piece is not None and piece.names_version and piece.is_conditional:
-            raise self._conflict([(piece, [_key(piece)])]) from cause
+        record = next((record for record in self._records if record.head_key == named), None)
+        if record is not None and record.names_version and record.is_conditional:
+            raise self._conflict([(record, [_key(record)])]) from cause
         if named.startswith(b"\x00") and not named.startswith(HEADS):
             await self.refresh()
         await self._examine(cause)
 
     async def _examine(self, cause: BaseException | None = None) -> None:
-        """Read what the pieces rely on, and compare. Raises ``Conflict``."""
-        pieces = [piece for piece in self.pieces if isinstance(piece, Piece) and piece.is_conditional]
-        heads = await self.reach.fetch([piece.head_key for piece in pieces], self.until) if pieces else []
-        failures: list[tuple[AnyPiece, list[Key]]] = [
-            (piece, [_key(piece)]) for piece, head in zip(pieces, heads, strict=True) if not piece.holds(head, self.now)
+        """Read what the operations rely on, and compare. Raises ``Conflict``."""
+        heads = await self._heads(record for record in self._records if record.is_conditional)
+        failures: list[tuple[Operation, list[Key]]] = [
+            (record, [_key(record)]) for record, head in heads.items() if not record.holds(head, self.now)
         ]
-        for check in self.pieces:
-            if isinstance(check, RangePiece) and not check.is_empty:
+        for check in self.operations:
+            if isinstance(check, RangeOperation) and not check.is_empty:
                 failures += await self._compare(check)
         if failures:
             raise self._conflict(failures) from cause
 
-    async def _compare(self, check: RangePiece) -> list[tuple[AnyPiece, list[Key]]]:
-        listed = await self.reach.list_heads(check.head_prefix, MAX_LISTED + 1, self.until)
+    async def _compare(self, check: RangeOperation) -> list[tuple[Operation, list[Key]]]:
+        listed = await self.requests.list_heads(check.head_prefix, MAX_LISTED + 1, self.until)
         changed = check.differences(listed, self.now)
         return [(check, changed)] if changed else []
 
     async def _read_first(self) -> None:
-        if any(piece.must_read for piece in self.pieces):
+        if any(operation.must_read for operation in self.operations):
             await self._examine()
 
     # --- when the answer was lost -------------------------------------------------------------------------------------
@@ -177,7 +145,7 @@ class Writer:
         """Find out what became of a sequence. Answers as :meth:`_attempt` does, or raises ``OutcomeUnknown``."""
         if isinstance(lost.__cause__, asyncio.CancelledError) or time.monotonic() >= self.until:
             raise lost
-        guards = [piece for piece in self.pieces if isinstance(piece, Piece) and piece.changes and piece.names_version]
+        guards = [record for record in self._records if record.is_change and record.names_version]
         puts = self._stamped()
         if not (puts or guards):
             raise lost
@@ -185,9 +153,9 @@ class Writer:
             heads = await self._heads({*puts, *guards})
         except (StoreError, BudgetExceeded) as error:
             raise lost from error
-        if any(heads[piece] == piece.head for piece in puts):
+        if any(heads[record] == record.head for record in puts):
             return True
-        if guards and all(heads[piece] == piece.expect for piece in guards):
+        if guards and all(heads[record] == record.expect for record in guards):
             self._was_lost = lost
             return False
         raise lost
@@ -199,81 +167,70 @@ class Writer:
             heads = await self._heads(puts)
         except (StoreError, BudgetExceeded) as error:
             raise lost from error
-        if any(heads[piece] == piece.head for piece in puts):
+        if any(heads[record] == record.head for record in puts):
             return True
         raise lost
 
-    def _stamped(self) -> set[Piece]:
-        return {piece for piece in self.pieces if isinstance(piece, Piece) and piece.puts and not piece.place.is_plain}
+    def _stamped(self) -> set[RecordOperation]:
+        return {record for record in self._records if record.puts and not record.layout.is_plain}
 
-    async def _heads(self, pieces: Iterable[Piece]) -> dict[Piece, bytes | None]:
-        chosen = list(pieces)
-        found = await self.reach.fetch([piece.head_key for piece in chosen], self.until) if chosen else []
+    async def _heads(self, records: Iterable[RecordOperation]) -> dict[RecordOperation, bytes | None]:
+        chosen = list(records)
+        found = await self.requests.fetch([record.head_key for record in chosen], self.until)
         return dict(zip(chosen, found, strict=True))
 
     # --- errors -------------------------------------------------------------------------------------------------------
 
-    def _refuse(self, failing: Sequence[AnyPiece]) -> None:
+    def _refuse(self, failing: Sequence[Operation]) -> None:
         if failing:
-            raise self._conflict([(piece, [_key(piece)]) for piece in failing])
+            raise self._conflict([(operation, [_key(operation)]) for operation in failing])
 
     def _check_time(self) -> None:
         if time.monotonic() >= self.until:
             raise TimedOut(
                 "others changed what this write relies on again and again; nothing was written",
-                store=self.reach.address,
+                store=self.requests.address,
             )
 
-    def _conflict(self, failures: Sequence[tuple[AnyPiece, list[Key]]]) -> Conflict:
-        keys = [(piece.place.table.name, key) for piece, failed in failures for key in failed]
+    def _conflict(self, failures: Sequence[tuple[Operation, list[Key]]]) -> Conflict:
+        keys = [(operation.layout.table.name, key) for operation, failed in failures for key in failed]
         table, key = keys[0] if len(keys) == 1 else (None, None)
-        if all(isinstance(piece.mutation, Put) and piece.mutation.expect is ABSENT for piece, _ in failures):
+        if all(
+            isinstance(operation.mutation, Put) and operation.mutation.expect is ABSENT for operation, _ in failures
+        ):
             return AlreadyExists(
                 "this key is taken: change the record that is there, or save() to replace it whatever it is",
                 keys=keys,
                 table=table,
                 key=key,
-                store=self.reach.address,
+                store=self.requests.address,
             )
         return Conflict(
             "somebody else wrote first and nothing was written: read again, then retry",
             keys=keys,
             table=table,
             key=key,
-            store=self.reach.address,
+            store=self.requests.address,
         )
 
 
-def too_large(pieces: Sequence[AnyPiece], size: int, limit: int, store: str) -> TooLarge:
-    """Answer the error of a request that the store would not take."""
-    mutation = pieces[0].mutation if len(pieces) == 1 else None
-    return TooLarge(
-        "this write is larger than the store takes in one request: split it",
-        size=size,
-        limit=limit,
-        table=mutation.table.name if mutation else None,
-        key=None if mutation is None or isinstance(mutation, CheckRange) else mutation.key,
-        store=store,
-    )
-
-
-def _key(piece: AnyPiece) -> Key:
-    mutation = piece.mutation
+def _key(operation: Operation) -> Key:
+    mutation = operation.mutation
     if mutation is None or isinstance(mutation, CheckRange):
-        assert isinstance(piece, Piece)
-        return piece.place.codec.decode_key(piece.key)
+        assert isinstance(operation, RecordOperation)
+        return operation.layout.codec.decode_key(operation.key)
     return mutation.key
 
 
-def _name(piece: AnyPiece) -> tuple[str, Key]:
-    return piece.place.table.name, _key(piece)
+def _name(operation: Operation) -> tuple[str, Key]:
+    return operation.layout.table.name, _key(operation)
 
 
-def _written(piece: AnyPiece) -> Outcome:
-    mutation: Mutation | None = piece.mutation
-    if isinstance(piece, RangePiece) or mutation is None or isinstance(mutation, CheckRange):
+def _written(operation: Operation) -> Outcome:
+    mutation: Mutation | None = operation.mutation
+    if isinstance(operation, RangeOperation) or mutation is None or isinstance(mutation, CheckRange):
         return Outcome(Status.WRITTEN)
-    existed = None if not piece.is_conditional else mutation.expect is not ABSENT
-    if isinstance(mutation, Delete) or not piece.puts:
+    existed = None if not operation.is_conditional else mutation.expect is not ABSENT
+    if isinstance(mutation, Delete) or not operation.puts:
         return Outcome(Status.WRITTEN, None, existed)
-    return Outcome(Status.WRITTEN, piece.head, existed)
+    return Outcome(Status.WRITTEN, operation.head, existed)

@@ -7,7 +7,8 @@ from types import TracebackType
 
 from kvmodel.drivers.elevator.checks import encode
 from kvmodel.drivers.elevator.protocol import Value
-from kvmodel.errors import TimedOut, Unavailable
+from kvmodel.drivers.elevator.refusals import Refusal
+from kvmodel.errors import KvModelError, OutcomeUnknown
 
 __all__ = ["DELETE", "PUT", "WriteBatch"]
 
@@ -19,10 +20,10 @@ class WriteBatch:
     """Writes that the server does together, or not at all. Made by ``client.write_batch()``.
 
     For one key the last operation wins. Once a batch may have reached the server it is empty again, whatever came of
-    it: what was refused is not sent a second time along with what comes next.
+    it: what was refused is not sent a second time along with what comes next. What surely was not sent stays in it.
     """
 
-    def __init__(self, write: Callable[[list[Value]], Awaitable[None]]) -> None:
+    def __init__(self, write: Callable[[list[Value], float | None], Awaitable[None]]) -> None:
         self._write = write
         self._operations: list[Value] = []
 
@@ -41,15 +42,20 @@ class WriteBatch:
         """Forget what was put and deleted."""
         self._operations = []
 
-    async def write(self) -> None:
-        """Write it, in one request. An empty batch sends nothing."""
+    async def write(self, *, timeout: float | None = None) -> None:
+        """Write it, in one request. An empty batch sends nothing.
+
+        Args:
+            timeout: Seconds; left out, those that the batch was made with.
+        """
         operations, self._operations = self._operations, []
         if not operations:
             return
         try:
-            await self._write(operations)
-        except (TimedOut, Unavailable):  # Surely not sent: it may be written again.
-            self._operations = operations + self._operations
+            await self._write(operations, timeout)
+        except KvModelError as error:
+            if not isinstance(error, OutcomeUnknown) and not isinstance(error.__cause__, Refusal):
+                self._operations = operations + self._operations
             raise
 
     async def __aenter__(self) -> WriteBatch:

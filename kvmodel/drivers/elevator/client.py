@@ -21,6 +21,7 @@ __all__ = ["ElevatorClient"]
 
 Pair: TypeAlias = "tuple[bytes, bytes]"
 Yes: TypeAlias = Literal[True]
+No: TypeAlias = Literal[False]
 
 _PAGE: Final = 256
 
@@ -120,6 +121,17 @@ class ElevatorClient(Session):
         start: Text | None = None,
         limit: int | Text | None = None,
         *,
+        include_key: Yes = True,
+        include_value: No,
+        prefix: Text | None = None,
+        timeout: float | None = None,
+    ) -> list[bytes]: ...
+    @overload
+    async def range(
+        self,
+        start: Text | None = None,
+        limit: int | Text | None = None,
+        *,
         include_key: bool = True,
         include_value: bool = True,
         prefix: Text | None = None,
@@ -191,6 +203,16 @@ class ElevatorClient(Session):
         start: Text | None,
         limit: int,
         *,
+        include_key: Yes = True,
+        include_value: No,
+        timeout: float | None = None,
+    ) -> list[bytes]: ...
+    @overload
+    async def slice(
+        self,
+        start: Text | None,
+        limit: int,
+        *,
         include_key: bool = True,
         include_value: bool = True,
         timeout: float | None = None,
@@ -223,6 +245,17 @@ class ElevatorClient(Session):
         page: int = _PAGE,
         timeout: float | None = None,
     ) -> AsyncIterator[Pair]: ...
+    @overload
+    def range_iter(
+        self,
+        start: Text | None = None,
+        limit: int | Text | None = None,
+        *,
+        include_key: Yes = True,
+        include_value: No,
+        page: int = _PAGE,
+        timeout: float | None = None,
+    ) -> AsyncIterator[bytes]: ...
     @overload
     def range_iter(
         self,
@@ -287,10 +320,13 @@ class ElevatorClient(Session):
         """
         name = None if dbname is None else check_name(dbname)
 
-        async def write(operations: list[Value]) -> None:
-            until = self._until(timeout)
-            place = self._here() if name is None or name == self._name else await self._elsewhere(name, until)
-            await self._change("BATCH", [operations], until, place, keys=len(operations))
+        async def write(operations: list[Value], seconds: float | None) -> None:
+            until = self._until(timeout if seconds is None else seconds)
+            if name is None:
+                await self._change("BATCH", [operations], until, self._here(), keys=len(operations))
+                return
+            async with self._elsewhere(name, until) as place:
+                await self._change("BATCH", [operations], until, place, keys=len(operations))
 
         return WriteBatch(write)
 

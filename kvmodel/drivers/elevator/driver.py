@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import ClassVar, Final
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 
 from kvmodel.drivers.base import (
     ANYTHING,
@@ -29,17 +30,18 @@ from kvmodel.drivers.base import (
     Table,
 )
 from kvmodel.drivers.bytestore import FIRST_PAGE, PAGE, PAGE_BYTES
-from kvmodel.drivers.bytewrites import ByteWrite, prepare
-from kvmodel.drivers.elevator.catalogue import missing_rows
+from kvmodel.drivers.bytewrites import ByteWrite, prepare, send_all
+from kvmodel.drivers.elevator.catalogue import Catalogue
 from kvmodel.drivers.elevator.checks import check_name
 from kvmodel.drivers.elevator.client import ElevatorClient
 from kvmodel.drivers.elevator.protocol import Code
 from kvmodel.drivers.elevator.refusals import Refusal
 from kvmodel.drivers.elevator.session import DEFAULT_PORT, DEFAULT_SOCKETS
+from kvmodel.drivers.elevator.where import parse_url
 from kvmodel.drivers.formats.codec import ByteCodec, compile_codec
 from kvmodel.drivers.options import choose, parse_bool, parse_int, parse_text
 from kvmodel.drivers.refusals import refuse_slice, refuse_write
-from kvmodel.errors import DecodingError, OutcomeUnknown, StoreError, TimedOut, Unsupported, ValidationError
+from kvmodel.errors import DecodingError, StoreError, TimedOut, Unsupported, ValidationError
 
 __all__ = ["ElevatorDriver"]
 
@@ -104,26 +106,25 @@ class ElevatorDriver(Driver):
         self._database = database
         self._create = create
         self._native: ElevatorClient | None = None
+        self._sockets = sockets
+        self._catalogue = Catalogue(self._client, self._address)
         self._codecs: dict[Table, ByteCodec] = {}
-        self._recorded: set[Table] = set()
-        self._missing: dict[Table, list[tuple[bytes, bytes]]] = {}
         self._row_bytes: dict[Table, int] = {}
 
     @classmethod
     def from_url(cls, url: SplitResult, options: Mapping[str, object]) -> ElevatorDriver:
         """Make a driver for ``elevator://host:port/database`` or ``elevator+ipc://%2Fpath%2Fof%2Fsocket/database``."""
-        endpoint, address, path = _parse(url)
+        where = parse_url(url)
         database = choose(options, "database", str, "")
-        if database and path:
+        if database and where.database:
             raise ValidationError("the database stands in the URL's path or in ?database=, not in both", field="url")
-        name = check_name(database or path or "default").decode()
         return cls(
-            endpoint,
-            name,
+            where.endpoint,
+            check_name(database or where.database or "default").decode(),
             create=choose(options, "create", bool, False),
             compression=choose(options, "compression", bool, False),
             sockets=choose(options, "sockets", int, DEFAULT_SOCKETS),
-            address=address,
+            address=where.address,
         )
 
     @property
@@ -176,11 +177,7 @@ class ElevatorDriver(Driver):
     async def prepare(self, table: Table, *, now: int, until: float) -> None:
         """Compare with what the store holds of a table. What is missing is written with the first write."""
         self.codec(table)
-        missing = await missing_rows(self._client, table, lambda: self._left(until), self._address)
-        if missing:
-            self._missing[table] = missing
-        else:
-            self._recorded.add(table)
+        await self._catalogue.compare(table, lambda: self._left(until))
 
     def scope(self, table: Table, key: Key) -> Hashable:
         """Answer the unit of atomicity: here, the whole database."""
@@ -197,11 +194,29 @@ class ElevatorDriver(Driver):
     ) -> list[Row | Absent]:
         """Read records by key, one request each: several at once would read all that lies between them."""
         codec = self.codec(table)
-        rows: list[Row | Absent] = []
-        for key, encoded in [(key, codec.encode_key(key)) for key in keys]:
-            data = await self._client.find(encoded, timeout=self._left(until))
-            rows.append(Absent(key) if data is None else _load(codec, key, data, now, values))
-        return rows
+        load = codec.loader(values)
+        found = await self._find_each([codec.encode_key(key) for key in keys], until)
+        return [Absent(key) if data is None else load(key, data, now) for key, data in zip(keys, found, strict=True)]
+
+    async def _find_each(self, keys: Sequence[bytes], until: float) -> list[bytes | None]:
+        """Look keys up, as many at the same time as there are sockets."""
+        if len(keys) == 1:
+            return [await self._client.find(keys[0], timeout=self._left(until))]
+        found: list[bytes | None] = [None] * len(keys)
+        rest = iter(enumerate(keys))
+
+        async def look_up() -> None:
+            for number, key in rest:
+                found[number] = await self._client.find(key, timeout=self._left(until))
+
+        tasks = [asyncio.create_task(look_up()) for _ in range(min(self._sockets, len(keys)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return found
 
     async def scan(self, table: Table, slice: Slice, *, values: bool = True, now: int, until: float) -> Rows:
         """Read one page of a slice."""
@@ -213,11 +228,9 @@ class ElevatorDriver(Driver):
         alone = _is_one_key(table, slice)
         wanted = 1 if alone else self._page(table, slice)
         found, more = await self._read_page(table, start, stop, wanted, until)
-        rows: list[Row] = []
-        for encoded, data in found:
-            row = _load(codec, codec.decode_key(encoded), data, now, values)
-            if isinstance(row, Row):
-                rows.append(row)
+        load = codec.loader(values)
+        loaded = [load(codec.decode_key(encoded), data, now) for encoded, data in found]
+        rows = [row for row in loaded if isinstance(row, Row)]
         done = alone or not more or len(rows) == slice.limit
         return Rows(rows, None if done else codec.decode_key(found[-1][0]))
 
@@ -264,22 +277,12 @@ class ElevatorDriver(Driver):
             now=now,
             store=self._address,
             codec_of=self.codec,
-            recorded=self._recorded,
+            recorded=self._catalogue.recorded,
             register=lambda txn, table: [],
         )
         requests = write.cut(self.capabilities.max_batch, self.capabilities.max_request_bytes)
-        for table in write.tables:
-            if table not in self._missing:  # It was never prepared.
-                await self.prepare(table, now=now, until=until)
-        outcomes: list[Outcome] = []
-        for request in requests:
-            try:
-                outcomes += await self._send(request, until)
-            except StoreError as error:
-                if not outcomes:
-                    raise
-                return outcomes + _rest(error, len(request.steps), len(mutations) - len(outcomes))
-        return outcomes
+        missing = await self._catalogue.missing_rows(write.tables, lambda: self._left(until)) if write.tables else {}
+        return await send_all(requests, lambda request: self._send(request, missing, until))
 
     def _refuse(self, mutations: Sequence[Mutation], atomic: bool) -> None:
         for mutation in mutations:
@@ -287,11 +290,17 @@ class ElevatorDriver(Driver):
                 raise Unsupported(_REMEDY, table=mutation.table.name, key=mutation.key, store=self._address)
         refuse_write(self.capabilities, self.scope, mutations, atomic)
 
-    async def _send(self, request: ByteWrite, until: float) -> list[Outcome]:
-        """Send one request: a single put or delete as it is, all else as a batch, which is atomic."""
-        puts = {step[0].table for step in request.steps if isinstance(step[0], Put)}
-        new = [table for table in request.tables if table in puts and table not in self._recorded]
-        rows = [row for table in new for row in self._missing.get(table, ())]
+    async def _send(
+        self, request: ByteWrite, missing: Mapping[Table, list[tuple[bytes, bytes]]], until: float
+    ) -> list[Outcome]:
+        """Send one request: a single put or delete as it is, all else as a batch, which is atomic.
+
+        ``missing`` are the rows that the first put to a table takes along.
+        """
+        new: set[Table] = set()
+        if missing:
+            new = {step[0].table for step in request.steps if isinstance(step[0], Put)} - self._catalogue.recorded
+        rows = [row for table in new for row in missing.get(table, ())]
         client, left = self._client, self._left(until)
         if len(request.steps) == 1 and not rows:
             ((mutation, _, key, data, _),) = request.steps
@@ -305,7 +314,7 @@ class ElevatorDriver(Driver):
                 (key, data if isinstance(mutation, Put) else None) for mutation, _, key, data, _ in request.steps
             ]
             await client.write_all(changes, keys=len(request.steps), timeout=left)
-        self._recorded.update(new)
+        self._catalogue.note_recorded(new)
         return [
             Outcome(Status.WRITTEN, version if isinstance(mutation, Put) else None)
             for mutation, _, _, _, version in request.steps
@@ -351,13 +360,6 @@ def _is_one_key(table: Table, slice: Slice) -> bool:
     return lower is not None and lower == upper and len(lower.parts) == len(table.clustering)
 
 
-def _load(codec: ByteCodec, key: Key, data: bytes, now: int, values: bool) -> Row | Absent:
-    if values:
-        return codec.load(key, data, now)
-    header = codec.peek_header(data, now)
-    return Absent(key, codec.version(data)) if header is None else Row(key, {}, header[0], header[1])
-
-
 def _is_dead(codec: ByteCodec, data: bytes, now: int) -> bool:
     try:
         return codec.peek_header(data, now) is None
@@ -365,34 +367,5 @@ def _is_dead(codec: ByteCodec, data: bytes, now: int) -> bool:
         return False  # A damaged record is for its reader to report; it does not stop the others from going.
 
 
-def _rest(error: StoreError, sent: int, count: int) -> list[Outcome]:
-    """What became of the request that failed, and of those behind it, which were not sent."""
-    ended = Status.UNKNOWN if isinstance(error, OutcomeUnknown) else Status.UNSENT
-    return [Outcome(ended, error=error)] * sent + [Outcome(Status.UNSENT, error=error)] * (count - sent)
-
-
 def _says_missing(error: StoreError) -> bool:
     return isinstance(error.__cause__, Refusal) and error.__cause__.code == Code.DATABASE
-
-
-def _parse(url: SplitResult) -> tuple[str, str, str]:
-    """Answer the endpoint of a URL, the address for messages, and the database."""
-    path = unquote(url.path[1:])
-    if url.fragment:
-        raise ValidationError("a # in the path of a URL has to be written %23", field="url")
-    if url.username or url.password:
-        raise ValidationError("Elevator knows no users: leave user name and password out", field="url")
-    if url.scheme == "elevator+ipc":
-        if not url.netloc:  # The whole path is the socket's; the database stands in ?database=.
-            return _ipc(unquote(url.path)), f"{url.scheme}://{url.path}", ""
-        return _ipc(unquote(url.netloc)), f"{url.scheme}://{url.netloc}{url.path}", path
-    host = url.hostname or "127.0.0.1"
-    host = f"[{host}]" if ":" in host else host
-    port = url.port or DEFAULT_PORT
-    return f"tcp://{host}:{port}", f"{url.scheme}://{host}:{port}{url.path}", path
-
-
-def _ipc(path: str) -> str:
-    if not path or "\0" in path:
-        raise ValidationError("give the socket's path: elevator+ipc://%2Frun%2Felevator.sock/database", field="url")
-    return f"ipc://{path}"

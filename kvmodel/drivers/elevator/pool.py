@@ -7,7 +7,7 @@ Rules.
   last one is ``OutcomeUnknown``, whatever it was that went wrong: it may have been done, and may still be.
 * After a server's start its databases are not mounted, and several requests that reach one at the same moment cost it a
   worker each. So a database is brought up by a single request, alone, before others; and again whenever a connection
-  has ended, since the server may have been started again.
+  has ended, since the server may have been started again. It is taken down when nothing else is under way.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from socket import SOCK_STREAM
 from typing import Final, NamedTuple
 
 import zmq
 
 from kvmodel.drivers.elevator.answers import Accept, uid
-from kvmodel.drivers.elevator.protocol import Malformed, Reply, Status, decode_reply, encode_request
+from kvmodel.drivers.elevator.protocol import Malformed, Reply, decode_reply, encode_request
 from kvmodel.drivers.elevator.sockets import Lost, Unsent, Wire
 from kvmodel.drivers.meter import spend
 from kvmodel.errors import Closed, OutcomeUnknown, ProtocolError, StoreError, TimedOut, Unavailable
@@ -68,13 +68,9 @@ class Pool:
         self._is_closed = False
         self._mounted: set[bytes] = set()
         self._alone = asyncio.Lock()
+        self._clearing = asyncio.Lock()
 
     # --- life ---------------------------------------------------------------------------------------------------------
-
-    async def open(self, until: float) -> None:
-        """Reach the server. Raises ``Unavailable``."""
-        async with self._borrowed(until):
-            pass
 
     async def close(self) -> None:
         """Let what is under way end, for a while, and close all sockets."""
@@ -121,7 +117,7 @@ class Pool:
             ProtocolError: The answer of a read means nothing.
         """
         while True:
-            async with self._borrowed(until) as wire:
+            async with self._turn(until), self._borrowed(until) as wire:
                 try:
                     if database is not None and database.uid not in self._mounted:
                         await self._bring_up(wire, database, until)
@@ -133,18 +129,28 @@ class Pool:
                 except Unsent:
                     continue  # The connection had ended unnoticed, and nothing was sent.
 
+    async def take_down(self, request: bytes, accept: Accept, *, until: float) -> Reply:
+        """Send the request that unmounts a database, when nothing else is under way: what came behind it at the same
+        moment would mount it again, several times. Raises as :meth:`exchange` does for changes."""
+        async with self._all_turns(until):
+            while True:
+                async with self._borrowed(until) as wire:
+                    self._mounted.clear()
+                    spend(1)
+                    with suppress(Unsent):
+                        reply, _ = await self._carry(wire, request, accept, True, until)
+                        return reply
+
     async def _bring_up(self, wire: Wire, database: Place, until: float) -> None:
-        """Mount a database: by one request, while nobody else sends it anything."""
+        """Mount a database: by one request, while nobody else sends it anything.
+
+        What is answered does not matter: a database that was dropped is refused with the request that follows.
+        """
         async with self._one_at_a_time(until):
             if database.uid in self._mounted:
                 return
             spend(1)
-            reply, _ = await self._carry(wire, encode_request(b"DBCONNECT", [database.name]), uid, False, until)
-            if reply.status is not Status.SUCCESS or reply.data != [database.uid]:
-                raise StoreError(
-                    "this database was dropped since it was connected to: connect() again, and look at what is in it",
-                    store=self.address,
-                )
+            await self._carry(wire, encode_request(b"DBCONNECT", [database.name]), uid, False, until)
             self._mounted.add(database.uid)
 
     async def _carry(
@@ -188,19 +194,30 @@ class Pool:
 
     @asynccontextmanager
     async def _borrowed(self, until: float) -> AsyncIterator[Wire]:
-        """Have a socket for one exchange."""
+        """Have a socket for one exchange. Whoever asks has a turn."""
+        wire = await self._take(until)
+        self._busy.add(wire)
+        try:
+            yield wire
+        finally:
+            self._give_back(wire)
+
+    @asynccontextmanager
+    async def _turn(self, until: float) -> AsyncIterator[None]:
+        """Have one of as many turns as there may be sockets."""
         await self._wait_for_turn(until)
         try:
-            wire = await self._take(until)
-            self._busy.add(wire)
-            try:
-                yield wire
-            finally:
-                self._give_back(wire)
+            yield
         finally:
             self._free.release()
-            if not self._busy:
-                self._quiet.set()
+
+    @asynccontextmanager
+    async def _all_turns(self, until: float) -> AsyncIterator[None]:
+        """Have all turns. One caller gathers them at a time, so that no two wait for each other."""
+        async with self._locked(self._clearing, until), AsyncExitStack() as turns:
+            for _ in range(self._size):
+                await turns.enter_async_context(self._turn(until))
+            yield
 
     async def _wait_for_turn(self, until: float) -> None:
         self._check_open()
@@ -259,11 +276,9 @@ class Pool:
 
     def _give_back(self, wire: Wire) -> None:
         self._busy.discard(wire)
-        if not wire.is_open:
-            return
-        if self._is_closed:
-            wire.close()
-        else:
+        if not self._busy:
+            self._quiet.set()
+        if wire.is_open:
             self._idle.append(wire)
 
     def _check_open(self) -> None:
@@ -281,20 +296,20 @@ class Pool:
         """Remember that a database is up."""
         self._mounted.add(known)
 
-    def forget(self, known: bytes) -> None:
-        """Remember no longer that it is."""
-        self._mounted.discard(known)
-
-    @asynccontextmanager
-    async def _one_at_a_time(self, until: float) -> AsyncIterator[None]:
+    def _one_at_a_time(self, until: float) -> AbstractAsyncContextManager[None]:
         """Let no other request of this kind be under way. Whoever waits has a socket already, so that no two wait for
         each other."""
+        return self._locked(self._alone, until)
+
+    @asynccontextmanager
+    async def _locked(self, lock: asyncio.Lock, until: float) -> AsyncIterator[None]:
+        """Hold a lock that is had in time."""
         try:
             async with asyncio.timeout(max(until - time.monotonic(), 0)):
-                await self._alone.acquire()
+                await lock.acquire()
         except TimeoutError as error:
             raise self._out_of_time() from error
         try:
             yield
         finally:
-            self._alone.release()
+            lock.release()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from copy import copy
 from types import TracebackType
 from typing import Final, Self, TypeAlias, cast
 
@@ -35,14 +37,13 @@ class Session:
         compression: bool = False,
         sockets: int = DEFAULT_SOCKETS,
         address: str | None = None,
-        _pool: Pool | None = None,
     ) -> None:
         if not endpoint.startswith(("tcp://", "ipc://")):
             raise ValidationError("an endpoint is tcp://host:port or ipc://path", field="endpoint")
         if isinstance(sockets, bool) or not isinstance(sockets, int) or not 1 <= sockets <= 1000:
             raise ValidationError("sockets takes a number from 1 to 1000", field="sockets")
-        self._endpoint = endpoint
-        self._pool = _pool or Pool(endpoint, size=sockets, address=address or endpoint)
+        self._pool = Pool(endpoint, size=sockets, address=address or endpoint)
+        self._is_guest = False
         self._name = check_name(database)
         self._place: Place | None = None
         self._others: dict[bytes, Place] = {}
@@ -70,8 +71,12 @@ class Session:
             ) from error
 
     async def close(self) -> None:
-        """Let what is under way end, and close all sockets. Closing twice is allowed."""
-        await self._pool.close()
+        """Let what is under way end, and close all sockets, unless they are another client's.
+
+        Closing twice is allowed.
+        """
+        if not self._is_guest:
+            await self._pool.close()
 
     async def __aenter__(self) -> Self:
         try:
@@ -87,11 +92,12 @@ class Session:
         await self.close()
 
     def sibling(self) -> Self:
-        """Answer a client on the same sockets and database, which may go to another database by itself."""
-        twin = type(self)(
-            self._endpoint, self._name, timeout=self.timeout, compression=self.compression, _pool=self._pool
-        )
-        twin._place, twin._knows_exists = self._place, self._knows_exists
+        """Answer a client on the same sockets and database, which may go to another database by itself.
+
+        Closing it closes nothing: the sockets are this client's.
+        """
+        twin = copy(self)
+        twin._others, twin._is_guest = {}, True
         return twin
 
     # --- databases ----------------------------------------------------------------------------------------------------
@@ -101,16 +107,17 @@ class Session:
         """The name of the database that calls go to."""
         return self._name.decode()
 
-    async def ping(self, *, timeout: float | None = None) -> None:
-        """Return when the server has answered."""
-        self._data("PING", await self._server("PING", [], answers.pong, self._until(timeout)))
+    async def ping(self, *, timeout: float | None = None) -> bytes:
+        """Answer what the server answers, which is ``b"PONG"``."""
+        reply = await self._server("PING", [], answers.pong, self._until(timeout))
+        (pong,) = cast("list[bytes]", self._data("PING", reply))
+        return pong
 
     async def connect(self, dbname: Text, *, timeout: float | None = None) -> None:
         """Go to another database. It is mounted if need be."""
         name = check_name(dbname)
         self._place = await self._connected(name, self._until(timeout))
         self._name = name
-        self._others.clear()
 
     async def listdb(self, *, timeout: float | None = None) -> list[str]:
         """Answer the names of all databases, sorted."""
@@ -143,16 +150,19 @@ class Session:
         name = check_name(dbname)
         await self._alone("DBDROP", [None, name], self._until(timeout))
         self._others.pop(name, None)
-        if name == self._name:
-            self._place = None
 
     async def mount(self, dbname: Text, *, timeout: float | None = None) -> None:
         """Mount a database that is not mounted."""
-        await self._mounting("DBMOUNT", check_name(dbname), self._until(timeout))
+        name, until = check_name(dbname), self._until(timeout)
+        await self._check_known(name, until)
+        await self._alone("DBMOUNT", [name], until)
 
     async def unmount(self, dbname: Text, *, timeout: float | None = None) -> None:
-        """Unmount a database, until the next request for it."""
-        await self._mounting("DBUMOUNT", check_name(dbname), self._until(timeout))
+        """Unmount a database, until the next request for it. Waits until nothing else of this client is under way."""
+        name, until = check_name(dbname), self._until(timeout)
+        await self._check_known(name, until)
+        request = encode_request(b"DBUMOUNT", [name], compression=self.compression)
+        self._data("DBUMOUNT", await self._pool.take_down(request, answers.nothing, until=until))
 
     async def repairdb(self, *, force: bool = False, timeout: float | None = None) -> None:
         """Do not use this.
@@ -170,16 +180,12 @@ class Session:
             )
         await self._change("DBREPAIR", [], self._until(timeout), self._here())
 
-    async def _mounting(self, command: str, name: bytes, until: float) -> None:
-        """Mount or unmount. Of an unknown name the server would say nothing, so it is looked for first."""
+    async def _check_known(self, name: bytes, until: float) -> None:
+        """Look for a database before it is mounted or unmounted: of an unknown one the server would say nothing."""
         if name not in await self._names(until):
             raise StoreError(
                 "there is no database of this name: createdb() makes one", store=self._pool.address
             ) from Refusal(Code.DATABASE, f"Database {name.decode()} is not in the list")
-        for place in (self._place, *self._others.values()):
-            if place is not None and place.name == name:
-                self._pool.forget(place.uid)
-        await self._alone(command, [name], until)
 
     async def _connected(self, name: bytes, until: float) -> Place:
         request = encode_request(b"DBCONNECT", [name], compression=self.compression)
@@ -193,11 +199,17 @@ class Session:
         self._pool.note_mounted(uid)
         return Place(name, uid)
 
-    async def _elsewhere(self, name: bytes, until: float) -> Place:
+    @asynccontextmanager
+    async def _elsewhere(self, name: bytes, until: float) -> AsyncIterator[Place]:
+        """Work on another database. Once something went wrong there, its uid is asked for again: it may be another."""
         place = self._others.get(name)
         if place is None:
             place = self._others[name] = await self._connected(name, until)
-        return place
+        try:
+            yield place
+        except StoreError:
+            self._others.pop(name, None)
+            raise
 
     # --- requests -----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,9 @@ __all__ = ["Lost", "Unsent", "Wire", "wait_until"]
 T = TypeVar("T")
 
 _EVENT: Final = struct.Struct("=HI")
+# Plain numbers: the arithmetic of enumerations is ten times slower, and is done five times a request.
+_READABLE: Final = int(zmq.POLLIN)
+_AT_ONCE: Final = int(zmq.NOBLOCK)
 _STANDS: Final = int(zmq.Event.HANDSHAKE_SUCCEEDED)
 _ENDS: Final = int(
     zmq.Event.CLOSED
@@ -112,6 +115,8 @@ class Wire:
         try:
             self._hand_over(request)
             assert self._answer is not None
+            if self._answer.done():
+                await asyncio.sleep(0)  # Others have their turn, even if answers are quicker than the event loop.
             return await wait_until(self._answer, until)
         except BaseException:
             self.close()
@@ -125,7 +130,7 @@ class Wire:
         if not self.is_open:
             raise Unsent
         try:
-            self._socket.send(request, zmq.NOBLOCK)
+            self._socket.send(request, _AT_ONCE)
         except zmq.ZMQError as error:
             raise Unsent from error
         self._answer = self._loop.create_future()
@@ -135,16 +140,16 @@ class Wire:
 
     def _take_frames(self) -> None:
         """Take everything that has come. What nobody asked for spoils the socket."""
-        while self.is_open and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+        while self.is_open and int(self._socket.getsockopt(zmq.EVENTS)) & _READABLE:
+            frames = self._socket.recv_multipart(_AT_ONCE)
             if self._answer is None or self._answer.done():
                 self.close()
             else:
                 self._answer.set_result(frames)
 
     def _take_events(self) -> None:
-        while self.is_open and int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            (event, _) = _EVENT.unpack(self._monitor.recv_multipart(zmq.NOBLOCK)[0])
+        while self.is_open and int(self._monitor.getsockopt(zmq.EVENTS)) & _READABLE:
+            (event, _) = _EVENT.unpack(self._monitor.recv_multipart(_AT_ONCE)[0])
             if event == _STANDS:
                 if not self._stands.done():
                     self._stands.set_result(None)
@@ -152,7 +157,7 @@ class Wire:
                 self._end()
 
     def _end(self) -> None:
-        """The connection has ended. An answer that came before counts."""
+        """The connection has ended. An answer that came before counts, if ZeroMQ still has it."""
         self._take_frames()
         self._ended()
         for future in (self._stands, self._answer):

@@ -44,6 +44,14 @@ class ByteCodec:
     peek_header: Callable[[bytes, int], tuple[Version, int | None] | None]
     version: Callable[[bytes], Version]
 
+    def loader(self, values: bool) -> Callable[[Key, bytes, int], Row | Absent]:
+        """Answer what makes rows: :attr:`load`, or what leaves values out and looks at the header alone."""
+        return self.load if values else self._load_header
+
+    def _load_header(self, key: Key, data: bytes, now: int) -> Row | Absent:
+        header = self.peek_header(data, now)
+        return Absent(key, self.version(data)) if header is None else Row(key, {}, header[0], header[1])
+
 
 def compile_codec(
     table: Table, *, store: str, max_key_bytes: int | None = None, max_value_bytes: int | None = None

@@ -455,11 +455,17 @@ def _tuple_decoder(declared: KeyType) -> Decoder:
 
 def _variadic_decoder(item: KeyType) -> Decoder:
     decoder = decoder_of(item)
+    takes_text = "str" in {one.kind for one in (item.items if item.kind == "union" else (item,))}
 
     def decode(data: bytes, at: int) -> tuple[KeyPart, int]:
         if data[at] != TUPLE:
             raise ValueError("the type code is another one than the table's")
         at += 1
+        if takes_text and data[at] == STR:
+            end = data.find(b"\x00\x00", at)
+            body = data[at + 1 : end] if end > 0 else b"\x01"
+            if 1 not in body and body.count(b"\x00") == body.count(b"\x00\x02"):  # Nothing but plain texts.
+                return tuple(body.decode().split("\x00\x02")), end + 2
         elements = []
         while data[at] != END:
             element, at = decoder(data, at)

@@ -26,10 +26,12 @@ from kvmodel.drivers.base import Primitive, Values, ValueType
 from kvmodel.drivers.formats.text import encode_datetime
 from kvmodel.errors import SchemaError
 
-__all__ = ["TEXTS", "Form", "dump_json", "form_of", "load_json"]
+__all__ = ["TEXTS", "WIDE_INT", "Form", "dump_json", "form_of", "load_json"]
 
 Convert: TypeAlias = Callable[[Primitive], Primitive]
 
+WIDE_INT: Final = "wide int"
+"""The kind of an int that is a text beyond 2 to the 53rd, where JSON numbers may be floats. Not for unions."""
 _LONGEST: Final = 0xFFFF
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -96,6 +98,22 @@ def _read_float(value: Primitive) -> float:
     if isinstance(value, str) and value in ("NaN", "Infinity", "-Infinity"):
         return float(value)
     return _read_number(value)
+
+
+_EXACT: Final = 2**53
+_DIGITS: Final = re.compile(r"-?[1-9][0-9]{15,3999}", re.ASCII)
+
+
+def _write_wide_int(value: int) -> Primitive:
+    return value if -_EXACT <= value <= _EXACT else str(value)
+
+
+def _read_wide_int(value: Primitive) -> Primitive:
+    if isinstance(value, str) and _DIGITS.fullmatch(value) and not -_EXACT <= int(value) <= _EXACT:
+        return int(value)
+    if type(value) is not int:
+        raise ValueError("an int is a JSON number, or a text beyond 2 to the 53rd")
+    return value
 
 
 _DECIMAL: Final = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[Ee][+-]?[0-9]{1,18})?|Infinity|s?NaN[0-9]*)")
@@ -196,6 +214,7 @@ _PLAIN: Final = {
     "int": Form(None, None, frozenset(("int",))),
     "str": Form(None, None, _TEXT_SHAPES),
 }
+_WIDE_INT: Final = Form(cast("Convert", _write_wide_int), _read_wide_int, frozenset(("int", "string")))
 _FLOAT: Final = Form(cast("Convert", _write_float), _read_float, frozenset(("float", "string")))
 _FLOAT_AMONGTEXTS: Final = Form(None, _read_number, frozenset(("float",)))
 _SHAPES: Final[dict[type, str]] = {
@@ -233,6 +252,8 @@ def _form_of(declared: ValueType, path: str) -> Form:
         return _text_form(kind)
     if kind == "float":
         return _FLOAT
+    if kind == WIDE_INT:
+        return _WIDE_INT
     if kind == "union":
         return _union_form(declared, path)
     if kind == "list" and declared.fixed:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 from urllib.parse import SplitResult
+from weakref import WeakSet
 
 import attrs
 import lmdb
@@ -25,17 +26,22 @@ from kvmodel.drivers.base import (
     Outcome,
     Reverse,
     Row,
+    Slice,
     Table,
+    Watch,
 )
 from kvmodel.drivers.bytestore import PAGE, ByteStore, Change
 from kvmodel.drivers.bytewrites import ReadTransaction
+from kvmodel.drivers.feed import LocalWatcher
 from kvmodel.drivers.lmdb.environment import CLOSED, Space
 from kvmodel.drivers.lmdb.files import MAP_SIZE, Settings
 from kvmodel.drivers.lmdb.registry import Shared, acquire, release
 from kvmodel.drivers.lmdb.transactions import WriteView, open_database
 from kvmodel.drivers.lmdb.writer import Job, not_written
+from kvmodel.drivers.meter import spend
 from kvmodel.drivers.options import choose, local_path, parse_bool, parse_size, parse_text
-from kvmodel.errors import Closed, OutcomeUnknown, Unsupported, ValidationError
+from kvmodel.drivers.refusals import refuse_watch
+from kvmodel.errors import Closed, OutcomeUnknown, TimedOut, Unsupported, ValidationError
 
 __all__ = ["LmdbDriver"]
 
@@ -79,6 +85,8 @@ class LmdbDriver(ByteStore):
         reverse=Reverse.NATIVE,
         scan_table=True,
         expiry=Expiry.EMULATED,
+        watch=Watch.TABLE,
+        watch_local=True,
         durability=Durability.DISK,
         reads_in_place=True,
         max_key_bytes=511,
@@ -105,6 +113,7 @@ class LmdbDriver(ByteStore):
         self._space: Space = CLOSED
         self._batch: list[Job] = []
         self._jobs: set[Job] = set()
+        self._watchers: WeakSet[LocalWatcher] = WeakSet()
 
     @classmethod
     def from_url(cls, url: SplitResult, options: Mapping[str, object]) -> LmdbDriver:
@@ -139,6 +148,7 @@ class LmdbDriver(ByteStore):
             type(self).capabilities,
             max_key_bytes=self.native.max_key_size(),
             durability=Durability.DISK if shared.environment.settings.sync else Durability.PROCESS,
+            watch=Watch.NONE if self._settings.readonly else Watch.TABLE,
         )
 
     async def _find_space(self, shared: Shared) -> Space:
@@ -159,6 +169,8 @@ class LmdbDriver(ByteStore):
         self._space = CLOSED
         if shared is None:
             return
+        for watcher in list(self._watchers):
+            await watcher.close()
         if self._jobs and not shared.forked:
             await asyncio.wait([job.answer for job in self._jobs], timeout=_GRACE)
             for job in list(self._jobs):
@@ -195,6 +207,33 @@ class LmdbDriver(ByteStore):
             return Absent(key) if data is None else load(key, data, 0)
 
         return peek
+
+    # --- watching -----------------------------------------------------------------------------------------------------
+
+    async def watch(
+        self, table: Table, slice: Slice, position: str | None, *, clock: Callable[[], int], until: float
+    ) -> LocalWatcher:
+        """Follow what the connections of this process change.
+
+        The writer thread puts the watch in place, between two writes: what is committed later is told, and what is
+        committed by then is there to be read.
+        """
+        refuse_watch(self.capabilities, table, slice, resumes=position is not None)
+        shared, space, codec = self._opened(), self._space, self.codec(table)
+        watcher = LocalWatcher(space.feed, codec, *codec.bounds(slice), clock, self._address)
+        self._watchers.add(watcher)
+        spend(1)
+        try:
+            await self._submit(shared, space, lambda _: space.feed.join(watcher), 0, until)
+        except OutcomeUnknown as late:
+            await watcher.close()
+            if isinstance(late.__cause__, asyncio.CancelledError):
+                raise late.__cause__ from None
+            raise TimedOut("the watch was not in place in time: raise the timeout", store=self._address) from late
+        except BaseException:
+            await watcher.close()
+            raise
+        return watcher
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

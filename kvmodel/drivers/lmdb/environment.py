@@ -22,6 +22,7 @@ from typing import NoReturn, TypeVar
 
 import lmdb
 
+from kvmodel.drivers.feed import Feed
 from kvmodel.drivers.lmdb.faults import explain
 from kvmodel.drivers.lmdb.files import Settings, open_handle
 from kvmodel.drivers.lmdb.transactions import Database, ReadView
@@ -43,11 +44,13 @@ class Space:
     Attributes:
         begin: Begins a read transaction on it; raises once it can't be used.
         db: Its handle, ``None`` for the main database.
+        feed: Tells of changes, in their order: it is used by the writer thread.
     """
 
-    __slots__ = ("begin", "db")
+    __slots__ = ("begin", "db", "feed")
 
     def __init__(self) -> None:
+        self.feed = Feed()
         self.db: Database = None
         self.begin: Callable[[], lmdb.Transaction[bytes]] = _raise_closed
 

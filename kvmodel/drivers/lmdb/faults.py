@@ -38,7 +38,7 @@ def explain(error: lmdb.Error, store: str) -> KvModelError:
     return StoreError(text, store=store)
 
 
-def unusable(error: Exception, store: str) -> StoreError:
+def unusable(error: Exception, store: str, *, readonly: bool) -> StoreError:
     """Answer the error to raise, from this one, when a path could not be opened."""
     if isinstance(error, lmdb.VersionMismatchError) or "data format" in str(error):
         return StoreError("this file was written by a newer LMDB: upgrade the lmdb package to open it", store=store)
@@ -56,6 +56,12 @@ def unusable(error: Exception, store: str) -> StoreError:
     code = getattr(error, "code", None) or getattr(error, "errno", None)
     if code == errno.ENOENT:
         return Unavailable("nothing is at this path, and readonly=true creates nothing: correct the path", store=store)
+    if code in _REFUSED and readonly:
+        return Unavailable(
+            "this path may not be read, or its lock file not be written, which readers do too: look at the permissions "
+            "of data.mdb and of lock.mdb, or read a copy",
+            store=store,
+        )
     if code in _REFUSED:
         return Unavailable(
             "this path may not be used: look at its permissions, or connect with readonly=true to only read",

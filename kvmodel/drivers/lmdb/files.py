@@ -47,7 +47,7 @@ def find(settings: Settings) -> Identity:
             path.mkdir(parents=True, exist_ok=True)
         found = path.stat()
     except (OSError, ValueError) as error:
-        raise unusable(error, settings.address) from error
+        raise unusable(error, settings.address, readonly=settings.readonly) from error
     if stat.S_ISREG(found.st_mode) and path.name == "data.mdb":
         # Its lock file would be another one than that of those who open the directory.
         raise ValidationError("give the directory that data.mdb is in", field="url", store=settings.address)
@@ -71,7 +71,7 @@ def open_handle(settings: Settings, map_size: int) -> lmdb.Environment:
             max_spare_txns=1,
         )
     except (lmdb.Error, OSError) as error:
-        raise unusable(error, settings.address) from error
+        raise unusable(error, settings.address, readonly=settings.readonly) from error
     try:
         _refuse_truncated(handle, settings, subdir)
         handle.reader_check()

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import lmdb
 
+from kvmodel.drivers.feed import Recorder
 from kvmodel.errors import StoreError, Unavailable
 
 __all__ = ["Database", "ReadView", "WriteView", "open_database"]
@@ -56,6 +57,12 @@ class WriteView(ReadView):
             self.get = partial(txn.get, db=db)
             self.put = partial(txn.put, db=db)
             self.delete = partial(txn.delete, db=db)
+
+    def record(self) -> Recorder:
+        """Answer what will be changed through this view from now on."""
+        recorder = Recorder(self)
+        self.put, self.insert, self.delete = recorder.put, recorder.insert, recorder.delete
+        return recorder
 
     def open_database(self, name: bytes, create: bool, store: str) -> Database:
         """Answer the handle of a named database, which is good once the transaction has been committed."""

@@ -11,6 +11,7 @@ Rules.
   so after the commit too, as what it was refused for may be a change of the same group.
 * A transaction that comes to nothing for want of room is repeated, with the same jobs in the same order, after the
   map has grown. Those who gave up meanwhile are left out.
+* What is changed while somebody watches is told after the commit, before the verdicts.
 * A job that fails in an unforeseen way may have changed something: its transaction is given up, it fails alone, and
   the others go on without it.
 """
@@ -28,6 +29,7 @@ from typing import Any
 import attrs
 import lmdb
 
+from kvmodel.drivers.feed import ByteChange, Feed
 from kvmodel.drivers.lmdb.environment import Environment, Space
 from kvmodel.drivers.lmdb.faults import explain
 from kvmodel.drivers.lmdb.transactions import WriteView
@@ -86,6 +88,7 @@ class Writer:
         self._condition = threading.Condition()
         self._queue: deque[Job] = deque()
         self._group: list[Job] = []
+        self._changes: list[tuple[Feed, list[ByteChange]]] = []
         self._room = _GROUP_JOBS
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -128,6 +131,7 @@ class Writer:
                 try:
                     self._serve()
                 except Exception as error:  # noqa: BLE001 - whatever it is, nobody may be left waiting
+                    self._lose()
                     _deliver((job, None, self._doubt(error)) for job in self._group)
 
     def _wait(self) -> bool:
@@ -150,6 +154,7 @@ class Writer:
             txn.abort()
             return
         verdicts: list[Verdict] = []
+        self._changes = []
         try:
             for job in jobs:
                 verdicts.append(self._judge(job, txn))  # noqa: PERF401 - how many there are is needed when one fails
@@ -164,8 +169,11 @@ class Writer:
 
     def _judge(self, job: Job, txn: lmdb.Transaction[bytes]) -> Verdict:
         """Carry a job out, inside a transaction. A refusal, which changes nothing, is a verdict too."""
+        view = WriteView(self._environment.handle, txn, job.space.db)
         try:
-            return job, job.work(WriteView(self._environment.handle, txn, job.space.db)), None
+            if job.space.feed.is_watched:
+                self._changes.append((job.space.feed, view.record().changes))
+            return job, job.work(view), None
         except KvModelError as refusal:
             return job, None, refusal
 
@@ -190,11 +198,19 @@ class Writer:
         except lmdb.Error as error:
             if self._environment.mend():
                 # The last page of all, which makes the others count, was perhaps written.
+                self._lose()
                 _deliver((job, None, self._doubt(error)) for job in jobs)
             else:
                 self._fail(jobs, error)
         else:
+            for feed, changes in self._changes:
+                feed.publish(changes)
             _deliver(verdicts)
+
+    def _lose(self) -> None:
+        """Those who watch can't be told what was committed."""
+        for feed, _ in self._changes:
+            feed.lose()
 
     def _grow(self, jobs: Sequence[Job]) -> None:
         """Make room, and put the jobs back: they are to be judged again."""

@@ -1,4 +1,4 @@
-"""Starts an emulated Arakoon cluster on loopback; see the package for what it is and is not."""
+"""Starts an emulated Arakoon cluster on loopback, one node or several. It is no database: see the package."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ __all__ = ["LocalCluster"]
 
 HOST: Final = "127.0.0.1"
 _CLOSED_BEHIND: Final = b": command not found"
+_ROLE_LOST: Final = b"lost master role during wait_for_accepteds while handling client request"
 
 
 class _Link(asyncio.Protocol):
@@ -329,12 +330,22 @@ class LocalCluster:
         return answer
 
     def kill(self, name: str) -> None:
-        """Kill a node: its connections break. If it was the master another one is elected when its lease is over."""
+        """Kill a node: its connections break.
+
+        If it was the master another one is elected when its lease is over; if too few are left there is none then.
+        """
         node = self.node(name)
         was_master = node.is_master
         self._served[name].stop()
         if was_master:
             self._later(self.lease, self._elect_survivor)
+        elif not self.has_majority:
+            self._later(self.lease, self._lose_lease)
+
+    def _lose_lease(self) -> None:
+        """A master that no majority renews the lease of is none any more."""
+        if not self.has_majority:
+            self.depose()
 
     def _elect_survivor(self) -> None:
         if self.master is not None:
@@ -352,11 +363,15 @@ class LocalCluster:
         self._catch_up(node)
         if self.master is None and self.has_majority:
             self.elect(name)
+        if self.has_majority:
+            self._answer_held()
+
+    def _answer_held(self) -> None:
         held, self._held = self._held, []
         for work, answer in held:
             if not answer.done():
                 work()  # It was proposed before, and gets its majority now: done, though its client is told otherwise.
-                answer.set_result(encode_refusal(Code.NO_LONGER_MASTER, b"lost master role during wait_for_accepteds"))
+                answer.set_result(encode_refusal(Code.NO_LONGER_MASTER, _ROLE_LOST))
 
     def break_connections(self) -> None:
         """Break all connections of clients."""

@@ -314,6 +314,14 @@ class Node:
 
     _defrag_db = _optimize_db
 
+    def _copy_db_to_head(self, _: int) -> None:
+        self._optimize_db()  # Refused on a master as that is; there is no head that it could be copied to.
+
+    def _collapse_tlogs(self, keep: int) -> int:
+        if keep < 1:
+            raise Refusal(Code.UNKNOWN_FAILURE, f"{keep} is not acceptable".encode())
+        return 0  # There are no log files.
+
     def _drop_master(self, command: Command[Any]) -> Reply:
         if len(self._cluster.nodes) == 1:
             raise Refusal(Code.NOT_SUPPORTED, b"drop master not supported for singletons")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TypeVar
 
 import pytest
 
 import kvmodel as kv
 
-__all__ = ["Bare", "Item", "Lease", "Log", "Reading", "gather_all", "names", "refused"]
+__all__ = ["Bare", "Item", "Lease", "Log", "Reading", "fits", "gather_all", "names", "refused"]
 
 T = TypeVar("T")
 
@@ -55,6 +56,26 @@ class Lease(kv.Model, table="leases", expires_in=timedelta(hours=1)):
     shelf: str = kv.partition_key()
     name: str = kv.clustering_key()
     holder: str = ""
+
+
+def fits(db: kv.Database, value: object) -> bool:
+    """Whether a store that keeps typed columns takes a value; the others take all of them."""
+    if not db.capabilities.typed_columns:
+        return True
+    if isinstance(value, str):
+        return "\0" not in value
+    if type(value) is int:
+        return -(2**63) <= value < 2**63
+    if isinstance(value, float):
+        return value == value
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None) not in (datetime.min, datetime.max)  # noqa: DTZ901 - of any zone
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return False
+        _, digits, exponent = value.as_tuple()
+        return isinstance(exponent, int) and len(digits) + max(exponent, 0) <= 28 and exponent >= -28
+    return True
 
 
 def names(items: Iterable[Item | None]) -> list[str | None]:

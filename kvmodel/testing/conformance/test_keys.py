@@ -11,11 +11,16 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.testing.conformance.keyed import CASES, ByDatetime, ByDecimal, ByFloat, ByInt, ByStr, Case
-from kvmodel.testing.conformance.models import Bare, Item, Log, refused
+from kvmodel.testing.conformance.models import Bare, Item, Log, fits, refused
 
 pytestmark = pytest.mark.asyncio
 
 every_case = pytest.mark.parametrize("case", list(CASES.values()), ids=list(CASES))
+
+
+def _storable(db: kv.Database, case: Case) -> tuple[Any, ...]:
+    """Answer the values that the store takes."""
+    return tuple(part for part in case.ordered if (part != "" or db.capabilities.empty_texts) and fits(db, part))
 
 
 async def _store(db: kv.Database, model: type[Any], parts: tuple[Any, ...]) -> None:
@@ -27,9 +32,10 @@ async def _store(db: kv.Database, model: type[Any], parts: tuple[Any, ...]) -> N
 @every_case
 async def test_a_key_comes_back_as_it_was(kv_db: kv.Database, case: Case) -> None:
     """A record is found under its key alone, and its key has the value and the type that it was stored with."""
-    await _store(kv_db, case.up, case.ordered)
+    ordered = _storable(kv_db, case)
+    await _store(kv_db, case.up, ordered)
 
-    for part in case.ordered:
+    for part in ordered:
         found = await case.up.objects.using(kv_db).get("s", part)
         assert found.part == part
         assert type(found.part) is type(part)
@@ -39,19 +45,27 @@ async def test_a_key_comes_back_as_it_was(kv_db: kv.Database, case: Case) -> Non
 @pytest.mark.kv_requires("ordered")
 async def test_records_are_in_the_order_of_values(kv_db: kv.Database, case: Case) -> None:
     """The order of a partition is the order of Python's values, whatever their encodings look like."""
-    await _store(kv_db, case.up, case.ordered)
+    ordered = _storable(kv_db, case)
+    await _store(kv_db, case.up, ordered)
 
     found = await case.up.objects.using(kv_db).range("s")
 
-    assert [each.part for each in found] == list(case.ordered)
+    assert [each.part for each in found] == list(ordered)
 
 
 @every_case
 @pytest.mark.kv_requires("ordered")
 async def test_a_descending_key_turns_the_order(kv_db: kv.Database, case: Case) -> None:
-    """The largest value comes first, and bounds count downwards."""
-    await _store(kv_db, case.down, case.ordered)
-    downwards = list(case.ordered[::-1])
+    """The largest value comes first, and bounds count downwards. Where keys are text, some types are refused."""
+    try:
+        await kv_db.prepare(case.down)
+    except kv.SchemaError as error:
+        if "keeps keys as text" not in error.message:
+            raise
+        pytest.skip("this store keeps keys as text, which can't turn this type round")
+    ordered = _storable(kv_db, case)
+    await _store(kv_db, case.down, ordered)
+    downwards = list(ordered[::-1])
     objects = case.down.objects.using(kv_db)
 
     assert [each.part for each in await objects.range("s")] == downwards
@@ -65,8 +79,9 @@ async def test_a_descending_key_turns_the_order(kv_db: kv.Database, case: Case) 
 @pytest.mark.kv_requires("ordered")
 async def test_every_value_is_a_bound(kv_db: kv.Database, case: Case) -> None:
     """A bound stands exactly at its value: between it and its neighbours nothing is lost or added."""
-    await _store(kv_db, case.up, case.ordered)
-    objects, parts = case.up.objects.using(kv_db), list(case.ordered)
+    ordered = _storable(kv_db, case)
+    await _store(kv_db, case.up, ordered)
+    objects, parts = case.up.objects.using(kv_db), list(ordered)
 
     for place, part in enumerate(parts):
         bound = (part,) if isinstance(part, tuple) else part
@@ -90,13 +105,39 @@ async def test_no_component_reaches_into_its_neighbour(kv_db: kv.Database) -> No
         ("a\0\xff", "b"),
         ("a", "b/c"),
     ]
+    if not kv_db.capabilities.empty_texts:
+        keys = [key for key in keys if all(key)]
+    keys = [key for key in keys if all(fits(kv_db, part) for part in key)]
     await objects.save_many([Item(*key, count=place) for place, key in enumerate(keys)])
 
     for place, key in enumerate(keys):
         assert (await objects.get(*key)).count == place
-    assert [item.name for item in await objects.range("a")] == ["\0bc", "b/c", "bc"]
+    beside = [name for shelf, name in keys if shelf == "a"]
+    assert [item.name for item in await objects.range("a")] == sorted(beside)
     assert [item.name for item in await objects.range("ab")] == ["c"]
-    assert [item.name for item in await objects.range("")] == ["abc"]
+    if kv_db.capabilities.empty_texts:
+        assert [item.name for item in await objects.range("")] == ["abc"]
+
+
+@every_case
+@pytest.mark.kv_requires("typed_columns")
+async def test_what_no_column_holds_is_refused(kv_db: kv.Database, case: Case) -> None:
+    """Never cut or rounded, but before anything is sent, by every call that takes a key. As a bound it is itself."""
+    objects = case.up.objects.using(kv_db)
+    ordered = _storable(kv_db, case)
+    await _store(kv_db, case.up, ordered)
+
+    for part in case.ordered:
+        if part in ordered:
+            continue
+        with refused(kv.ValidationError):
+            await objects.save(case.up("s", part))
+        for call in (objects.find, objects.exists, objects.delete):
+            with refused(kv.ValidationError):
+                await call("s", part)
+        if not isinstance(part, Decimal) or part.is_infinite():
+            assert await objects.range("s", before=part).count() == sum(other < part for other in ordered)
+            assert await objects.range("s", after=part).count() == sum(other > part for other in ordered)
 
 
 async def test_equal_values_are_one_key(kv_db: kv.Database) -> None:

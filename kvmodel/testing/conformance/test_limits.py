@@ -47,7 +47,7 @@ async def test_the_longest_key_works_and_a_longer_one_is_refused(kv_db: kv.Datab
     """To the byte, for every call that takes a key."""
     limit = _limit(kv_db, "max_key_bytes")
     objects = Item.objects.using(kv_db)
-    await kv_db.prepare(Item)
+    await objects.save(Item("t", "a"))  # The first write may bring what describes the table.
 
     async def fits(size: int) -> None:
         await objects.save(Item("s", "x" * size, size))
@@ -82,7 +82,7 @@ async def test_the_largest_record_works_and_a_larger_one_is_refused(kv_db: kv.Da
     """``TooLarge`` says how large it is and what the limit is."""
     limit = _limit(kv_db, "max_value_bytes")
     objects = Item.objects.using(kv_db)
-    await kv_db.prepare(Item)
+    await objects.save(Item("t", "a"))  # The first write may bring what describes the table.
 
     async def fits(size: int) -> None:
         await objects.save(Item("s", "a", note="x" * size))

@@ -161,11 +161,14 @@ class _Later(kv.Model, table="items"):
     colour: str = "grey"
 
 
+@pytest.mark.kv_requires("catalogue")
 @pytest.mark.parametrize("some", [_ByNumber("s", 1), _Downwards("s", "x"), _Longer("s", "x", "y"), _Wider("s", "x")])
 async def test_another_declaration_of_the_key_is_refused(kv_connect: Connect, some: kv.Model) -> None:
     """Its keys would be found by nobody: ``SchemaError`` for every other connection, before anything is written."""
     db, other = await kv_connect(), await kv_connect()
     await Item.objects.using(db).save(Item("s", "a"))
+    if isinstance(some, _Downwards) and db.capabilities.typed_columns:
+        pytest.skip("columns can be read in either direction, so that this is the same table")
 
     with pytest.raises(kv.SchemaError):
         await other.prepare(type(some))

@@ -13,8 +13,8 @@ class Quirks:
 
     Attributes:
         lose_workers: A request that is not answered ends its worker: from then on, one request in so many is swallowed.
-        mount_seconds: How long it takes to mount a database. Whatever else reaches the database meanwhile is not
-            answered, as if the request were one of those. 0: no time.
+        mount_seconds: How long it takes to mount a database, or to make one. Whatever else reaches the database, or
+            makes it too, meanwhile is not answered, as if the request were one of those. 0: no time.
         hide_empty_values: ``GET`` says of an empty value that the key is missing.
         has_exists: It knows ``EXISTS`` and the prefix of ``RANGE``, which came after the last release.
         new_msgpack: It runs a msgpack that writes the new string types, as no server should.

@@ -89,6 +89,7 @@ class ElevatorServer:
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 0)
+        self._router.setsockopt(zmq.IPV6, int("[" in self.endpoint))
         self._bind()
         self._waker, self._wakened = self._context.socket(zmq.PAIR), self._context.socket(zmq.PAIR)
         self._wakened.bind("inproc://wake")
@@ -251,16 +252,16 @@ class ElevatorServer:
         return other or self._encode(reply), seconds + late
 
     def _mount(self, request: Request) -> float:
-        """Mount what has to be. Who comes in the middle of that falls over it."""
-        database = self.storage.reached(request)
+        """Mount or make what has to be. Who comes in the middle of that falls over it."""
         now, span = time.monotonic(), self.quirks.mount_seconds
-        if database is None or not span:
+        what, is_ready = self.storage.concerns(request)
+        if what is None or not span:
             return 0
-        if self._mounting.get(database.uid, 0) > now:
+        if self._mounting.get(what, 0) > now:
             raise Silent
-        if database.is_mounted:
+        if is_ready:
             return 0
-        self._mounting[database.uid] = now + span
+        self._mounting[what] = now + span
         return span
 
     def _encode(self, reply: Reply) -> list[bytes]:

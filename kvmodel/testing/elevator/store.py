@@ -187,17 +187,20 @@ class Storage:
                 return database
         raise Refused(Code.RUNTIME, b"Database %b doesn't exist" % _shown(uid))
 
-    def reached(self, request: Request) -> Database | None:
-        """Answer the database that a request is going to mount, if it is one that is not mounted."""
+    def concerns(self, request: Request) -> tuple[bytes | None, bool]:
+        """Answer the database that a request reaches, by its uid, or makes, by its name, and whether it is there."""
+        args = request.args if isinstance(request.args, list) else []
         try:
             database = self.find(request)
         except (Silent, Refused):
-            return None
-        args = request.args
-        if database is None and request.command in (b"DBCONNECT", b"DBMOUNT") and isinstance(args, list) and args:
+            return None, True
+        if request.command == b"DBCREATE":
+            name = next(iter(args if database is not None else args[1:]), None)
+            return (name, name in self.databases) if isinstance(name, bytes) else (None, True)
+        if database is None and request.command in (b"DBCONNECT", b"DBMOUNT") and args:
             name = args[0]
             database = self.databases.get(name) if isinstance(name, bytes) else None
-        return database
+        return (None, True) if database is None else (database.uid, database.is_mounted)
 
     # --- databases ----------------------------------------------------------------------------------------------------
 

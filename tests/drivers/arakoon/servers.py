@@ -20,6 +20,10 @@ Say = Callable[[Request], "bytes | None"]
 """Answers what to send, ``None`` to close without a word."""
 
 
+class Late(bytes):
+    """An answer that comes only together with the next one of the same connection."""
+
+
 class Scripted(asyncio.Protocol):
     """Greets as a master does, and answers everything else by the script."""
 
@@ -28,6 +32,7 @@ class Scripted(asyncio.Protocol):
         self.ends = ends
         self.parser = RequestParser()
         self.transport: asyncio.Transport | None = None
+        self.late = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -45,7 +50,10 @@ class Scripted(asyncio.Protocol):
                 self.transport.write(encode_reply(GET_CURRENT_STATE, b"Stable_master"))
             else:
                 answer = self.say(message)
-                self.transport.write(answer or b"")
+                if isinstance(answer, Late):
+                    self.late += answer
+                    continue
+                self.transport.write(self.late + (answer or b""))
                 if answer is None or self.ends:
                     self.transport.close()
 

@@ -27,13 +27,14 @@ from kvmodel.drivers.arakoon import (
 from kvmodel.drivers.arakoon import protocol as p
 from kvmodel.drivers.arakoon.client import parse_hosts
 from kvmodel.drivers.arakoon.commands import MAX_UPDATE_BYTES, MAX_VALUE_BYTES
-from kvmodel.drivers.arakoon.connection import Address
-from kvmodel.drivers.arakoon.faults import FAULTS
-from kvmodel.drivers.arakoon.protocol import Code, Request, encode_refusal, encode_reply
+from kvmodel.drivers.arakoon.connection import Address, Connection, ConnectionLost, Unreachable, ends
+from kvmodel.drivers.arakoon.errors import ERRORS
+from kvmodel.drivers.arakoon.protocol import Code, Refusal, Request, encode_refusal, encode_reply
+from kvmodel.drivers.arakoon.wire import INT32, INT64, Limits, Malformed
 from kvmodel.testing.arakoon import Answer, LocalCluster, Mishap
 from kvmodel.testing.proxy import Proxy, Way
 from tests.drivers.arakoon.conftest import client_of
-from tests.drivers.arakoon.servers import scripted
+from tests.drivers.arakoon.servers import Late, scripted
 from tests.drivers.rows import condition
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -112,6 +113,51 @@ async def test_the_state_of_things(client: ArakoonClient, cluster: LocalCluster)
     await client.node("node_1").defrag_db()
     with pytest.raises(kv.Unsupported):
         await client.user_hook("nobody")
+
+
+async def test_the_files_of_a_node(client: ArakoonClient) -> None:
+    """Log files are merged one by one, the database is copied on slaves only."""
+    assert await client.collapse_tlogs(2) == 0
+    with pytest.raises(kv.StoreError):
+        await client.collapse_tlogs(0)
+    with pytest.raises(kv.Unsupported):
+        await client.copy_db_to_head(1)
+    await client.node("node_1").copy_db_to_head(1)
+    with pytest.raises(kv.ValidationError):
+        await client.collapse_tlogs(1 << 31)
+
+
+async def test_collapsing_that_fails_midway() -> None:
+    """The reply begins well and says later that it did not end so: the server's words are the cause."""
+    progress = bytes(4) + INT64.write(1)
+    replies = [
+        bytes(4) + INT32.write(3) + progress * 3,
+        bytes(4) + INT32.write(3) + progress + encode_refusal(Code.UNKNOWN_FAILURE, b"disk full"),
+    ]
+
+    async with scripted(lambda request: replies.pop(0)) as client:
+        assert await client.collapse_tlogs(1) == 3
+        with pytest.raises(kv.StoreError) as caught:
+            await client.collapse_tlogs(1)
+    assert "disk full" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("bad", [5, None, 1.5, ["a"], "\ud800"])
+async def test_what_is_no_key(client: ArakoonClient, bad: Any) -> None:
+    """Numbers are not taken for that many zero bytes; nothing is sent."""
+    calls: list[Callable[[], Any]] = [
+        lambda: client.get(bad),
+        lambda: client.set(bad, "1"),
+        lambda: client.set("a", bad),
+        lambda: client.multi_get_option(["a", bad]),
+        lambda: client.sequence([steps.Set(bad, "1")]),
+    ]
+    for call in calls:
+        with pytest.raises(kv.ValidationError), kv.budget(round_trips=0):
+            await call()
+    others: list[Any] = [bytearray(b"a"), memoryview(b"1")]
+    await client.set(*others)
+    assert await client.get("a") == b"1"
 
 
 async def test_functions_of_users(client: ArakoonClient, cluster: LocalCluster) -> None:
@@ -253,6 +299,7 @@ async def test_what_is_not_safe_is_not_sent(client: ArakoonClient) -> None:
         lambda: client.sequence().sequence([steps.DeletePrefix("a")]).delete("b"),
         lambda: client.sequence().user_function("f", None),
         lambda: client.sequence([steps.DeletePrefix("a"), steps.Delete("b")]),
+        lambda: client.migrate_range(Interval(), [steps.DeletePrefix("a"), steps.Delete("b")]),
         lambda: client.sequence([steps.Sequence([steps.UserFunction("f", None)])]),
     ]
     for make in unsafe:
@@ -316,8 +363,8 @@ AMBIGUOUS = {
 
 def test_every_code_has_a_row() -> None:
     """And every row has a test."""
-    assert set(FAULTS) == set(Code) - {Code.OK}
-    assert set(READS) == {*FAULTS, 0x77}
+    assert set(ERRORS) == set(Code) - {Code.OK}
+    assert set(READS) == {*ERRORS, 0x77}
 
 
 @pytest.mark.parametrize("code", READS, ids=str)
@@ -325,27 +372,32 @@ def test_every_code_has_a_row() -> None:
 async def test_codes(code: int, writes: bool) -> None:
     """Each becomes one error; of a write, only what proves that it was not done says so. The next call is fine."""
     said: list[str] = []
+    refuses = True
 
     def say(request: Request) -> bytes:
         said.append(request.command.name)
         ok = encode_reply(request.command, b"v" if request.command is p.GET else None)
-        return ok if len(said) > tries else encode_refusal(code, b"words")
+        return encode_refusal(code, b"words") if refuses else ok
 
+    call: p.Call[Any] = p.SET(b"a", b"1") if writes else p.GET(CONSISTENT, b"a")
     is_repeated = code == Code.NOT_MASTER or (code in (Code.GOING_DOWN, Code.NO_LONGER_MASTER, 0xFE) and not writes)
-    tries = 1 << 30 if is_repeated else 1
-    async with scripted(say, timeout=0.2 if is_repeated else 5.0) as client:
-        expected = kv.OutcomeUnknown if writes and code in AMBIGUOUS else READS[code]
-        # Time may run out between two attempts, or while another one is about to be made.
-        with pytest.raises((expected, kv.TimedOut) if is_repeated else expected) as caught:
-            await (client.set("a", "1") if writes else client.get("a"))
-        if not is_repeated:
-            assert said == ["set" if writes else "get"]
-            assert "words" in str(caught.value.__cause__) or code == Code.NO_MAGIC
-            assert await client.get("a") == b"v"
-        else:
-            assert len(said) > 1
-            tries = 0
-            assert await client.get("a") == b"v"
+    expected = kv.OutcomeUnknown if writes and code in AMBIGUOUS else READS[code]
+    async with scripted(say) as client:
+        if is_repeated:
+            repeating = asyncio.create_task(client.call(call, until=time.monotonic() + 30))
+            await condition(lambda: len(said) > 1)
+            # Time may run out between two attempts, or while another one is about to be made.
+            with pytest.raises((expected, kv.TimedOut)):
+                await client.call(call, until=time.monotonic() + 0.05)
+            refuses = False
+            assert await repeating == (None if writes else b"v")
+            return
+        with pytest.raises(expected) as caught:
+            await client.call(call, until=time.monotonic() + 30)
+        assert said == ["set" if writes else "get"]
+        assert "words" in str(caught.value.__cause__) or code == Code.NO_MAGIC
+        refuses = False
+        assert await client.get("a") == b"v"
 
 
 # --- what comes instead of a reply ------------------------------------------------------------------------------------
@@ -440,12 +492,35 @@ async def test_a_list_of_another_length(count: int) -> None:
         assert await client.prefix("", 2) == [b"x", b"x"]
 
 
-async def test_bytes_that_nobody_asked_for(client: ArakoonClient, cluster: LocalCluster) -> None:
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["timeout", "cancelled"])
+async def test_a_late_reply_is_nobodys(is_cancelled: bool) -> None:
+    """A read that was given up leaves its connection: its reply never is the next request's."""
+    said: list[Request] = []
+
+    def say(request: Request) -> bytes:
+        said.append(request)
+        key = request.values[1]
+        assert isinstance(key, bytes)
+        reply = encode_reply(p.GET, key)
+        return Late(reply) if key == b"slow" else reply
+
+    async with scripted(say, timeout=5.0 if is_cancelled else 0.1) as client:
+        reading = asyncio.create_task(client.get("slow"))
+        await condition(lambda: bool(said))
+        if is_cancelled:
+            reading.cancel()
+        with pytest.raises(asyncio.CancelledError if is_cancelled else kv.TimedOut):
+            await reading
+        assert await client.get("fast") == b"fast"
+
+
+@pytest.mark.parametrize("unasked", [encode_reply(p.GET, b"x"), encode_refusal(Code.NOT_FOUND, b"Not_found"), b"\xfe"])
+async def test_bytes_that_nobody_asked_for(client: ArakoonClient, cluster: LocalCluster, unasked: bytes) -> None:
     """A connection on which the server speaks first is not used again."""
     await client.set("a", "1")
     served = cluster._served["node_0"]
     for link in served.links:
-        link._send(encode_reply(p.GET, b"another one's"))
+        link._send(unasked)
     for _ in range(3):  # They have to arrive before the next request is sent: replies carry no mark of their own.
         await asyncio.sleep(0)
 
@@ -480,6 +555,43 @@ async def test_a_stranger_is_noticed() -> None:
     await asyncio.sleep(0)
 
 
+class Silent(asyncio.Transport):
+    """Goes nowhere."""
+
+    def write(self, data: object) -> None:
+        """Sends nothing."""
+
+    def abort(self) -> None:
+        """Closes nothing."""
+
+
+async def test_a_full_server_speaks_first() -> None:
+    """What it says before it is asked is the answer to the first request, in as many pieces as it comes."""
+    full = encode_refusal(Code.MAX_CONNECTIONS, b"too many clients")
+    for said, error in ((full, Refusal), (full[:9], ConnectionLost), (b"SSH-2.0-OpenSSH", Malformed)):
+        connection = Connection(Limits())
+        connection.connection_made(Silent())
+        connection.data_received(said[:3])
+        connection.data_received(said[3:])
+        with pytest.raises(error):
+            await connection.exchange(p.WHO_MASTER(), time.monotonic() + 5)
+        assert not connection.is_open
+
+
+def test_an_unknown_command_ends_a_connection() -> None:
+    """The server closes it behind that, though it does not behind other keys that are not there."""
+    assert ends(Refusal(Code.NOT_FOUND, b"3f: command not found"))
+    assert not ends(Refusal(Code.NOT_FOUND, b"key"))
+
+
+async def test_names_that_no_host_has() -> None:
+    """They are as unreachable as others."""
+    client = ArakoonClient("x" * 70 + ".example:4000", "c")
+    with pytest.raises(kv.Unavailable):
+        await client.open()
+    await client.close()
+
+
 async def test_a_full_server_is_unavailable() -> None:
     """What it said is the cause."""
     async with LocalCluster(1, max_connections=0) as cluster:
@@ -504,6 +616,8 @@ async def test_it_follows_the_master(cluster: LocalCluster, named: bool) -> None
             assert await client.get("a") == str(number).encode()
             assert client.master == cluster.address(moved)
             assert await client.who_master() == moved
+        # That a state is a slave's is enough: it is not asked what it would close the connection for.
+        assert sum(node.requests["exists"] for node in cluster.nodes) == 0
         await client.drop_master()
         await client.set("a", "4")
         assert cluster.master is not None
@@ -524,6 +638,15 @@ async def test_a_master_that_is_busy_is_found_without_names(cluster: LocalCluste
     assert client.master is None or client.master == cluster.address("node_0")
 
 
+async def test_a_search_is_shared(cluster: LocalCluster) -> None:
+    """Whoever needs the master at the same time waits for one search, which asks each node once."""
+    client = client_of(cluster)
+    await asyncio.gather(*(client.exists(f"{number}") for number in range(20)))
+    await client.close()
+
+    assert cluster.nodes[2].requests["who_master"] == 2  # One is the greeting of the connection.
+
+
 async def test_wrong_names_do_no_harm(cluster: LocalCluster) -> None:
     """Names that the cluster does not use are told apart from what it says."""
     hosts = [cluster.address(node.name) for node in cluster.nodes]
@@ -531,6 +654,26 @@ async def test_wrong_names_do_no_harm(cluster: LocalCluster) -> None:
         await client.set("a", "1")
         cluster.move_master()
         assert await client.get("a") == b"1"
+
+
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("writes", [False, True], ids=["read", "write"])
+async def test_a_master_that_hangs_is_left(cluster: LocalCluster, named: bool, writes: bool) -> None:
+    """A call to it ends in time, and the next one finds the new master: who hangs does not hold up the search."""
+    async with Proxy("127.0.0.1", cluster.port("node_0")) as proxy:
+        hosts = [f"127.0.0.1:{proxy.port}", cluster.address("node_1"), cluster.address("node_2")]
+        names = ["node_0", "node_1", "node_2"] if named else None
+        async with ArakoonClient(hosts, cluster.cluster_id, names, timeout=0.3) as client:
+            await client.set("a", "1")
+            proxy.stall()
+            cluster.move_master()
+            with pytest.raises(kv.OutcomeUnknown if writes else kv.TimedOut):
+                await (client.set("a", "2") if writes else client.get("a"))
+
+            await client.set("a", "3")
+
+            assert await client.get("a") == b"3"
+            assert client.master == cluster.address("node_1")
 
 
 async def test_no_master_for_a_moment(cluster: LocalCluster, client: ArakoonClient) -> None:
@@ -676,12 +819,108 @@ async def test_connections_are_shared_and_bounded(cluster: LocalCluster) -> None
 async def test_waiting_for_a_connection_ends(cluster: LocalCluster) -> None:
     """In time, and surely unsent."""
     hosts = [cluster.address(node.name) for node in cluster.nodes]
-    async with ArakoonClient(hosts, cluster.cluster_id, connections=1, timeout=0.2) as client:
+    async with ArakoonClient(hosts, cluster.cluster_id, connections=1, timeout=60) as client:
         cluster.nodes[0].mishaps.append(Mishap(Answer.NEVER, False))
-        first, second = await asyncio.gather(client.set("a", "1"), client.set("b", "1"), return_exceptions=True)
+        first = asyncio.create_task(client.set("a", "1"))
+        await condition(lambda: not cluster.nodes[0].mishaps)
+        with pytest.raises(kv.TimedOut):
+            await client.call(p.SET(b"b", b"1"), until=time.monotonic() + 0.05)
+        first.cancel()
+        with pytest.raises(kv.OutcomeUnknown):
+            await first
+    assert cluster.nodes[0].requests["set"] == 1
 
-    assert isinstance(first, kv.OutcomeUnknown)
-    assert isinstance(second, kv.TimedOut)
+
+async def test_a_turn_is_passed_on(client: ArakoonClient, cluster: LocalCluster) -> None:
+    """Who gives up in the very moment in which it is its turn leaves the connection to the next one in line."""
+    hosts = [cluster.address(node.name) for node in cluster.nodes]
+    async with ArakoonClient(hosts, cluster.cluster_id, connections=1) as narrow:
+        node = narrow._cluster.nodes[0]
+        until = time.monotonic() + 2
+        taken = await node.acquire(until)
+        second, third = asyncio.create_task(node.acquire(until)), asyncio.create_task(node.acquire(until))
+        await condition(lambda: len(node._waiting) == 2)
+
+        node.release(taken)
+        second.cancel()
+
+        assert await third is taken
+        node.release(taken)
+
+
+async def test_who_waits_learns_that_nobody_is_there(cluster: LocalCluster) -> None:
+    """A connection that could not be made lets the next one in line try: it does not wait until its time is over."""
+    async with client_of(cluster) as client:
+        node = client._cluster.nodes[2]
+        node._room = 1
+        node.drop_idle()
+        cluster.kill("node_2")
+        until = time.monotonic() + 30
+        ended = await asyncio.gather(*(node.acquire(until) for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in ended] == [Unreachable] * 3
+
+
+async def test_no_time_is_not_sent(client: ArakoonClient, cluster: LocalCluster) -> None:
+    """A write whose time was over before it was sent was surely not done."""
+    await client.set("a", "1")
+    with pytest.raises(kv.TimedOut):
+        await client.call(p.SET(b"a", b"2"), until=time.monotonic())
+    assert cluster.nodes[0].requests["set"] == 1
+    assert await client.get("a") == b"1"
+
+
+async def test_closing_ends_what_waits(cluster: LocalCluster) -> None:
+    """For a master, and for a connection that is being opened: at once, and no connection is left."""
+    async with Proxy("127.0.0.1", cluster.port("node_0")) as proxy:
+        client = ArakoonClient(f"127.0.0.1:{proxy.port}", cluster.cluster_id, ["node_0"], timeout=60)
+        await client.open()
+        cluster.depose()
+        searching = asyncio.create_task(client.get("a"))
+        await condition(lambda: cluster.nodes[0].requests["who_master"] > 3)
+        await client.close()
+        with pytest.raises(kv.Closed):
+            await searching
+
+        cluster.elect("node_0")
+        client = ArakoonClient(f"127.0.0.1:{proxy.port}", cluster.cluster_id, ["node_0"], timeout=60)
+        await client.open()
+        before = proxy.connections
+        proxy.stall()
+        opening = [asyncio.create_task(client.set("a", "1")) for _ in range(2)]
+        await condition(lambda: proxy.connections > before)
+        await client.close()
+        ended = await asyncio.gather(*opening, return_exceptions=True)
+        assert {type(each) for each in ended} == {kv.OutcomeUnknown, kv.Closed}
+        assert not client.connected
+
+
+async def test_closing_ends_rounds_of_dirty_reads(cluster: LocalCluster) -> None:
+    """They say that the client is closed, not that nobody answers."""
+    client = client_of(cluster, timeout=60)
+    await client.open()
+    for node in cluster.nodes:
+        cluster.kill(node.name)
+    reading = asyncio.create_task(client.get("a", allow_dirty=True))
+    await condition(lambda: not client.connected)
+    await client.close()
+    with pytest.raises(kv.Closed):
+        await reading
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_closing_ends_what_is_being_opened(cluster: LocalCluster, turns: int) -> None:
+    """However far it is: no connection is left behind, and nobody is given one."""
+    client = client_of(cluster)
+    node = client._cluster.nodes[0]
+    opening = asyncio.create_task(node.acquire(time.monotonic() + 5))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await client.close()
+
+    (ended,) = await asyncio.gather(opening, return_exceptions=True)
+    assert isinstance(ended, Unreachable) or (isinstance(ended, Connection) and not ended.is_open)
+    assert not node.connected
+    await condition(lambda: cluster.connections == 0)
 
 
 async def test_single_bytes_and_broken_connections(cluster: LocalCluster) -> None:

@@ -10,8 +10,8 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.arakoon import ArakoonClient, ArakoonDriver, steps
 from kvmodel.drivers.arakoon import protocol as p
-from kvmodel.drivers.arakoon.pieces import cover
-from kvmodel.drivers.arakoon.places import HEADS
+from kvmodel.drivers.arakoon.layout import HEADS
+from kvmodel.drivers.arakoon.operations import cover
 from kvmodel.drivers.arakoon.wire import Limits, Reader
 from kvmodel.drivers.base import (
     ABSENT,
@@ -163,7 +163,7 @@ async def test_what_needs_no_fields_moves_none(driver: ArakoonDriver, cluster: L
     assert [row.values for row in page.rows] == [{}] * 5
     assert page.rows[0].version == rows[0].version
     assert count == 5
-    assert len(cluster.contents().get(HEADS + driver.place(USERS).codec.encode_key(("red", "0"))) or b"") < 30
+    assert len(cluster.contents().get(HEADS + driver.layout_of(USERS).codec.encode_key(("red", "0"))) or b"") < 30
 
 
 async def test_pages_follow_the_size_of_records(cluster: LocalCluster) -> None:
@@ -192,6 +192,21 @@ async def test_backwards(driver: ArakoonDriver) -> None:
     assert await names(driver, bounded) == ["011", "010"]
     with kv.budget(round_trips=1, keys=2):
         await keys(driver, Slice(("red",), reverse=True, limit=2))
+
+
+async def test_concurrent_gets_travel_together(cluster: LocalCluster) -> None:
+    """A hundred of one turn are one request, each with its own answer."""
+
+    class Item(kv.Model, table="items"):
+        name: str = kv.clustering_key()
+
+    async with kv.connect(cluster.url) as db:
+        items = Item.objects.using(db)
+        await items.save_many(Item(f"{number:03}") for number in range(100))
+        with kv.budget(round_trips=1):
+            found = await asyncio.gather(*(items.find(f"{number:03}") for number in range(1, 101)))
+
+    assert [item and item.name for item in found] == [f"{number:03}" for number in range(1, 100)] + [None]
 
 
 # --- what is relied on ------------------------------------------------------------------------------------------------
@@ -336,6 +351,37 @@ async def test_a_checked_range_costs_what_it_must(driver: ArakoonDriver) -> None
             await write(driver, check(SLICES[name], rows), put("x", team="blue"))
 
 
+async def test_a_check_that_names_too_much_is_not_sent(cluster: LocalCluster) -> None:
+    """How many neighbours it has to name is known late: too large is too large all the same, and nothing is done."""
+    driver = ArakoonDriver(cluster.address("node_0"), cluster.cluster_id, max_update_bytes=2000)
+    await driver.open()
+    for number in range(80):
+        await write(driver, put(f"{number:03}"))
+    slice = Slice(("red",), limit=1)
+    rows = (await driver.scan(USERS, slice, now=NOW, until=until())).rows
+    sent = cluster.nodes[0].requests["sequence"]
+
+    with pytest.raises(kv.TooLarge) as caught:
+        await write(driver, check(slice, rows), put("x", team="blue"))
+
+    assert caught.value.limit == 2000
+    assert cluster.nodes[0].requests["sequence"] == sent
+    await driver.close()
+
+
+async def test_a_batch_is_measured_before_any_of_it_is_sent(cluster: LocalCluster) -> None:
+    """One record that is too large refuses all of it, whatever request it would travel in."""
+    driver = ArakoonDriver(cluster.address("node_0"), cluster.cluster_id, max_update_bytes=2000)
+    await driver.open()
+    puts = [put(f"{number:03}") for number in range(40)]
+
+    with pytest.raises(kv.TooLarge):
+        await write(driver, *puts, put("large", note="x" * 5000), atomic=False)
+
+    assert cluster.nodes[0].requests["sequence"] == 0
+    await driver.close()
+
+
 async def test_an_expired_record_that_comes_back_is_a_phantom(driver: ArakoonDriver, cluster: LocalCluster) -> None:
     """Between the reading and the writing of one commit too: the same keys are there, but one of them lives again."""
     await write(driver, put("a"), put("b", expires_at=PAST))
@@ -357,7 +403,7 @@ async def test_an_expired_record_that_comes_back_is_a_phantom(driver: ArakoonDri
 
 async def test_too_many_keys_to_name(driver: ArakoonDriver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A range that only a long list of keys could check is refused."""
-    monkeypatch.setattr("kvmodel.drivers.arakoon.pieces.MAX_LISTED", 3)
+    monkeypatch.setattr("kvmodel.drivers.arakoon.operations.MAX_LISTED", 3)
     await write(driver, *(put(each) for each in NEIGHBOURS))
     rows = (await driver.scan(USERS, SLICES["first"], now=NOW, until=until())).rows
 
@@ -413,13 +459,22 @@ async def test_two_first_writers(driver: ArakoonDriver, cluster: LocalCluster) -
     await third.close()
 
 
+async def test_a_store_of_another_format_is_refused(driver: ArakoonDriver) -> None:
+    """Its marker says that it is not for this version to read."""
+    marker = encode_marker()
+    await driver.native.set(MARKER_KEY, marker[:-1] + bytes((marker[-1] ^ 0x7F,)))
+
+    with pytest.raises(kv.SchemaError):
+        await driver.prepare(USERS, now=NOW, until=until())
+
+
 async def test_other_data_is_left_alone(driver: ArakoonDriver, cluster: LocalCluster) -> None:
     """Keys of other programs in the same cluster do not matter; in the place of a table they do."""
     await driver.native.set("theirs", "1")
     await driver.prepare(USERS, now=NOW, until=until())
     await write(driver, put("a"))
     cuckoo = make_table("cuckoos")
-    await driver.native.set(driver.place(cuckoo).codec.encode_key(("red", "a")), "1")
+    await driver.native.set(driver.layout_of(cuckoo).codec.encode_key(("red", "a")), "1")
 
     with pytest.raises(kv.SchemaError):
         await driver.prepare(cuckoo, now=NOW, until=until())
@@ -429,7 +484,7 @@ async def test_other_data_is_left_alone(driver: ArakoonDriver, cluster: LocalClu
 async def test_a_damaged_record_is_an_error(driver: ArakoonDriver) -> None:
     """For its reader; it does not stop others, and can be overwritten."""
     await write(driver, put("a"), put("b"))
-    key = driver.place(USERS).codec.encode_key(("red", "a"))
+    key = driver.layout_of(USERS).codec.encode_key(("red", "a"))
     for damaged in (b"", b"\x10", b"\xff" * 40):
         await driver.native.sequence([steps.Set(key, damaged), steps.Set(HEADS + key, damaged)])
         with pytest.raises(kv.DecodingError):

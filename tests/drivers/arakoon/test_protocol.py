@@ -159,10 +159,13 @@ def nested(depth: int) -> bytes:
 
 
 def test_nesting_is_bounded() -> None:
-    """A sequence or a routing of a thousand levels is refused, not a crash."""
+    """A sequence, statistics or a routing of a thousand levels are refused, not a crash."""
     assert s.decode_sequence(Reader(Limits(), nested(20))).steps
     with pytest.raises(Malformed):
         s.decode_sequence(Reader(Limits(), nested(20_000)))
+    fields = (INT32.write(5) + INT32.write(0) + INT32.write(1)) * 5_000
+    with pytest.raises(Malformed):
+        ReplyParser(p.STATISTICS_.result).feed(bytes(4) + INT32.write(len(fields)) + fields)
     with pytest.raises(Malformed):
         ReplyParser(p.GET_ROUTING.result).feed(bytes(4) + INT32.write(50_000) + b"\0\0\0\0\0" * 10_000)
 
@@ -174,6 +177,10 @@ step = st.one_of(
         s.TestAndSet, st.binary(max_size=4), st.none() | st.binary(max_size=4), st.none() | st.binary(max_size=4)
     ),
     st.builds(s.Nop),
+    st.builds(s.Replace, st.binary(max_size=4), st.none() | st.binary(max_size=4)),
+    st.builds(s.UserFunction, st.binary(max_size=4), st.none() | st.binary(max_size=4)),
+    st.builds(s.SetInterval, *[st.none() | st.binary(max_size=4)] * 4),
+    st.builds(s.AssertExists, st.binary(max_size=4)),
     st.builds(s.Assert, st.binary(max_size=4), st.none() | st.binary(max_size=4)),
     st.builds(s.AssertRange, st.binary(max_size=4), st.lists(st.binary(max_size=4))),
     st.builds(s.DeletePrefix, st.binary(max_size=4)),
@@ -189,4 +196,19 @@ def test_steps_come_back(steps: list[s.Step]) -> None:
     """All of them, nested as they are."""
     sequence = s.Sequence(steps)
 
+    assert s.size_of([sequence]) == s.size_of(steps) + s.HEAD_BYTES == len(s.encode_step(sequence))
     assert s.decode_sequence(Reader(Limits(), s.encode_step(sequence))) == sequence
+
+
+@pytest.mark.parametrize("extra", [b"", b"x"])
+def test_a_string_holds_one_value_and_nothing_else(extra: bytes) -> None:
+    """What is behind the value in a string is no part of a reply."""
+    leaf = b"\x01" + INT32.write(4) + b"left"
+    parser = ReplyParser(p.GET_ROUTING.result)
+    reply = bytes(4) + INT32.write(len(leaf + extra)) + leaf + extra
+    if extra:
+        with pytest.raises(Malformed):
+            parser.feed(reply)
+    else:
+        assert parser.feed(reply)
+        assert parser.result == Leaf(b"left")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from kvmodel.drivers.elevator import ElevatorClient
 from kvmodel.drivers.elevator.protocol import Code, Reply, Status, encode_reply
 from kvmodel.drivers.elevator.refusals import REFUSALS, Refusal, refusal_error
 from kvmodel.testing.elevator import ElevatorServer, Quirks, Storage
+from tests.drivers.elevator.waiting import noticed, settled
 
 NINE = [(b"%d" % number, b"v%d" % number) for number in range(1, 10)]
 
@@ -68,7 +71,8 @@ async def test_many_keys(client: ElevatorClient, server: ElevatorServer) -> None
     """In the order asked, repeats and absent ones too; none is never sent, as the server would not answer."""
     await fill(client)
 
-    assert await client.mget(["3", "nope", "1", "3"]) == [b"v3", None, b"v1", b"v3"]
+    with kv.budget(round_trips=1, keys=3):
+        assert await client.mget(["3", "nope", "1", "3"]) == [b"v3", None, b"v1", b"v3"]
     sent = len(server.commands)
     assert await client.mget([]) == []
     assert len(server.commands) == sent
@@ -187,6 +191,36 @@ async def test_a_block_that_fails_sends_nothing(client: ElevatorClient, server: 
     assert len(batch) == 0
 
 
+async def test_what_refuses_a_batch_before_it_is_sent_leaves_it(client: ElevatorClient, server: ElevatorServer) -> None:
+    """Nothing of it was sent, so nothing of it is lost."""
+    batch = client.write_batch()
+    batch.put("a", "1")
+
+    with pytest.raises(kv.BudgetExceeded), kv.budget(round_trips=0):
+        await batch.write()
+    with pytest.raises(kv.ValidationError):
+        await batch.write(timeout=0)
+
+    assert len(batch) == 1
+    assert "BATCH" not in server.commands
+    await batch.write()
+    assert await client.get("a") == b"1"
+
+
+async def test_a_batch_has_its_own_time(client: ElevatorClient, server: ElevatorServer) -> None:
+    """Said when it is made, or when it is written; what may have been sent is not sent again."""
+    for made, written in ((0.05, None), (None, 0.05), (60, 0.05)):
+        await client.exists("a")  # The database is up.
+        batch = client.write_batch(timeout=made)
+        batch.put("a", "1")
+        server.swallow()
+        start = time.monotonic()
+        with pytest.raises(kv.OutcomeUnknown):
+            await batch.write(timeout=written)
+        assert time.monotonic() - start < 2
+        assert len(batch) == 0
+
+
 async def test_a_refused_batch_is_emptied(client: ElevatorClient, server: ElevatorServer) -> None:
     """What the server refused is not sent again with what comes next."""
     batch = client.write_batch()
@@ -203,6 +237,7 @@ async def test_an_unsent_batch_is_kept(server: ElevatorServer) -> None:
     """What surely did not leave can be written once the server is back."""
     async with ElevatorClient(server.endpoint) as client:
         server.stop()
+        await noticed(client)
         batch = client.write_batch()
         batch.put("a", "1")
         with pytest.raises(kv.Unavailable):
@@ -226,12 +261,33 @@ async def test_batches_of_another_database(client: ElevatorClient) -> None:
     assert await client.get("a") == b"there"
 
 
+@pytest.mark.parametrize("is_own", [True, False])
+async def test_batches_of_a_database_that_was_made_anew(client: ElevatorClient, is_own: bool) -> None:
+    """It has another uid then. Whoever made it anew knows; others are told once, and find it after that."""
+    maker = client if is_own else client.sibling()
+    await client.createdb("other")
+    async with client.write_batch("other") as batch:
+        batch.put("a", "1")
+    await maker.dropdb("other")
+    await maker.createdb("other")
+
+    if not is_own:
+        with pytest.raises(kv.StoreError, match="dropped"):
+            async with client.write_batch("other") as batch:
+                batch.put("a", "2")
+    async with client.write_batch("other") as batch:
+        batch.put("a", "3")
+
+    await client.connect("other")
+    assert await client.get("a") == b"3"
+
+
 # --- databases --------------------------------------------------------------------------------------------------------
 
 
 async def test_databases(client: ElevatorClient, server: ElevatorServer) -> None:
     """Made, listed, gone to, unmounted, mounted and dropped."""
-    await client.ping()
+    assert await client.ping() == b"PONG"
     await client.createdb("library", {"block_size": 8192, "paranoid_checks": True})
     assert await client.listdb() == ["default", "library"]
     await client.put("k", "in default")
@@ -302,6 +358,15 @@ async def test_siblings_go_their_own_ways(client: ElevatorClient) -> None:
     assert (client.db_name, twin.db_name) == ("default", "other")
 
 
+async def test_a_sibling_closes_nothing_of_others(client: ElevatorClient) -> None:
+    """The sockets are not its own; in a block of its own it is one client more."""
+    async with client.sibling() as twin:
+        await twin.put("a", "1")
+    await twin.close()
+
+    assert await client.get("a") == b"1"
+
+
 async def test_a_missing_database_is_an_error(server: ElevatorServer) -> None:
     """And the client does not stay open."""
     with pytest.raises(kv.StoreError, match="create"):
@@ -339,6 +404,23 @@ async def test_over_ipc(tmp_path: Path) -> None:
         async with ElevatorClient(server.endpoint) as client:
             await client.put("a", "1")
             assert await client.get("a") == b"1"
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6 on its loopback")
+async def test_over_ipv6() -> None:
+    """An address in brackets is one like any other."""
+    with ElevatorServer("tcp://[::1]:0") as server:
+        async with kv.connect(server.url) as db, ElevatorClient(server.endpoint) as client:
+            assert await client.ping() == b"PONG"
+            assert "[::1]" in repr(db)
 
 
 # --- what is not sent -------------------------------------------------------------------------------------------------
@@ -417,6 +499,16 @@ async def test_what_harms_a_server_is_not_sent(client: ElevatorClient, server: E
     assert (len(server.commands), server.lost_workers) == (sent, 0)
 
 
+async def test_what_the_wire_has_no_length_for(client: ElevatorClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is too large, before it is packed."""
+    monkeypatch.setattr("kvmodel.drivers.elevator.checks.MAX_STRING", 10)
+
+    for call in (client.put("k" * 11, "v"), client.put("k", "v" * 11), client.get(b"k" * 11)):
+        with pytest.raises(kv.TooLarge) as caught:
+            await call
+        assert (caught.value.size, caught.value.limit) == (11, 10)
+
+
 @pytest.mark.parametrize("operation", [("put", 5, "v"), ("put", "k", 5), ("put", "k", None), ("delete", 5)])
 async def test_batches_refuse_what_harms(client: ElevatorClient, operation: tuple[Any, ...]) -> None:
     """At once, when it is put in."""
@@ -448,10 +540,34 @@ async def test_databases_are_brought_up_alone() -> None:
             await client.put("k", "v")
             for _ in range(3):
                 server.restart()
+                await noticed(client)
                 found = await asyncio.gather(*(client.get("k") for _ in range(30)))
                 assert found == [b"v"] * 30
             await client.unmount("library")
             assert await asyncio.gather(*(client.get("k") for _ in range(30))) == [b"v"] * 30
+        assert server.lost_workers == 0
+
+
+@pytest.mark.parametrize("sockets", [1, 6])
+async def test_a_database_is_taken_down_alone(sockets: int) -> None:
+    """In the middle of traffic: what is under way is waited for, and what comes later mounts it once."""
+    with ElevatorServer(quirks=Quirks(mount_seconds=0.02)) as server:
+        async with ElevatorClient(server.endpoint, sockets=sockets) as client:
+            await client.createdb("library")
+            await client.connect("library")
+            await client.put("k", "v")
+            server.delay(*(0.02,) * sockets)
+
+            results = await asyncio.gather(
+                *(client.get("k") for _ in range(20)),
+                *(client.unmount("library") for _ in range(3)),
+                *(client.get("k") for _ in range(20)),
+                return_exceptions=True,
+            )
+
+            assert results[:20] + results[-20:] == [b"v"] * 40
+            assert None in results[20:23]
+            assert all(each is None or isinstance(each, kv.StoreError) for each in results[20:23])
         assert server.lost_workers == 0
 
 
@@ -463,6 +579,7 @@ async def test_nobody_waits_for_each_other() -> None:
             await client.connect("library")
             await client.put("k", "v")
             server.restart()
+            await noticed(client)
 
             await asyncio.gather(
                 *(client.createdb(f"new {number}") for number in range(5)),
@@ -472,6 +589,57 @@ async def test_nobody_waits_for_each_other() -> None:
 
             assert len(await client.listdb()) == 7
         assert server.lost_workers == 0
+
+
+async def test_a_database_is_taken_down_when_all_is_quiet(client: ElevatorClient, server: ElevatorServer) -> None:
+    """What was sent before is answered first: with several workers it might be done after it otherwise."""
+    await client.createdb("library")
+    await client.connect("library")
+    server.delay(0.5)
+    reading = asyncio.ensure_future(client.find("k"))
+    await settled(lambda: "MGET" in server.commands)
+    unmounting = asyncio.ensure_future(client.unmount("library"))
+    await settled(client._pool._free.locked)
+
+    assert not reading.done()
+    assert "DBUMOUNT" not in server.commands
+    await asyncio.gather(reading, unmounting)
+    assert server.commands[-1] == "DBUMOUNT"
+
+
+async def test_a_database_is_brought_up_once(client: ElevatorClient, server: ElevatorServer) -> None:
+    """However many wait for it."""
+    await client.put("k", "v")
+    await client.unmount("default")
+    before = server.commands.count("DBCONNECT")
+
+    assert await asyncio.gather(*(client.get("k") for _ in range(30))) == [b"v"] * 30
+
+    assert server.commands.count("DBCONNECT") == before + 1
+
+
+async def test_a_restart_that_nobody_saw(client: ElevatorClient, server: ElevatorServer) -> None:
+    """While no socket was there to notice, the databases may have been unmounted."""
+    await client.createdb("library")
+    await client.connect("library")
+    await client.put("k", "v")
+    server.swallow(8)
+    results = await asyncio.gather(*(client.get("k", timeout=0.05) for _ in range(8)), return_exceptions=True)
+    assert all(isinstance(result, kv.TimedOut) for result in results)
+    server.restart()
+
+    assert await asyncio.gather(*(client.get("k") for _ in range(30))) == [b"v"] * 30
+    assert server.lost_workers == 0
+
+
+async def test_a_connection_that_ended_is_a_sign(client: ElevatorClient, server: ElevatorServer) -> None:
+    """From then on no database counts as mounted, whatever other sockets are doing."""
+    await client.put("k", "v")
+    (wire,) = client._pool._idle
+    server.restart()
+    await settled(lambda: not wire.is_open)
+
+    assert client._pool._mounted == set()
 
 
 async def test_mounting_together_would_lose_workers() -> None:
@@ -488,8 +656,20 @@ async def test_mounting_together_would_lose_workers() -> None:
         assert server.lost_workers == 1
 
 
+async def test_creating_together_would_lose_workers(server: ElevatorServer) -> None:
+    """What is guarded against is really there: two clients at once cost the server a worker."""
+    async with ElevatorClient(server.endpoint) as one, ElevatorClient(server.endpoint) as two:
+        results = await asyncio.gather(
+            *(each.createdb("new", timeout=0.3) for each in (one, two)), return_exceptions=True
+        )
+
+    assert None in results
+    assert any(isinstance(result, kv.OutcomeUnknown) for result in results)
+    assert server.lost_workers == 1
+
+
 async def test_one_creates_at_a_time(client: ElevatorClient, server: ElevatorServer) -> None:
-    """Several of one name at once: one is made, the others are told that it exists."""
+    """Several of one name at once, which would cost a worker each: one makes it, the others learn that it exists."""
     results = await asyncio.gather(*(client.createdb("new") for _ in range(10)), return_exceptions=True)
 
     assert sum(result is None for result in results) == 1

@@ -15,10 +15,14 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.base import ANYTHING, Delete, Put, Slice
 from kvmodel.drivers.elevator import ElevatorClient, ElevatorDriver
+from kvmodel.drivers.elevator.protocol import Code, Reply, Status, encode_reply
 from kvmodel.drivers.elevator.refusals import Refusal
+from kvmodel.drivers.formats.catalogue import MARKER_KEY
+from kvmodel.drivers.formats.records import pack
 from kvmodel.schema import schema_of
 from kvmodel.testing import VirtualClock
-from kvmodel.testing.elevator import ElevatorServer
+from kvmodel.testing.elevator import ElevatorServer, Quirks
+from tests.drivers.elevator.waiting import settled
 
 
 class User(kv.Model, table="users"):
@@ -79,6 +83,23 @@ async def test_connections_that_make_it_together(server: ElevatorServer) -> None
         await db.close()
 
 
+async def test_a_database_that_somebody_makes_meanwhile(server: ElevatorServer) -> None:
+    """Between the question for it and the making: then it is there, which is what was wanted."""
+    missing = encode_reply(Reply(Status.FAILURE, None, Code.DATABASE, b"Database default doesn't exist"))
+    server.answer_with(missing)
+
+    async with kv.connect(f"{server.url}/default?create=true"):
+        assert server.commands == ["DBCONNECT", "DBCREATE", "DBCONNECT"]
+
+
+async def test_nothing_is_made_for_other_reasons() -> None:
+    """A server that can't be used is told of, and nothing is asked of it."""
+    with ElevatorServer(quirks=Quirks(new_msgpack=True)) as server:
+        with pytest.raises(kv.StoreError, match="msgpack"):
+            await kv.connect(f"{server.url}/default?create=true")
+        assert server.commands == ["DBCONNECT"]
+
+
 async def test_a_path_on_the_servers_disk(server: ElevatorServer) -> None:
     """Stands in the URL percent-encoded, and may hold a LevelDB of before."""
     server.storage.directories.add(b"/srv")
@@ -112,6 +133,9 @@ async def test_over_ipc(tmp_path: Path) -> None:
         "elevator://127.0.0.1/?compression=perhaps",
         "elevator://127.0.0.1/?unknown=1",
         "elevator://127.0.0.1/a#b",
+        "elevator://127.0.0.1/srv/data",
+        "elevator://127.0.0.1//srv/data",
+        "elevator://127.0.0.1/default/",
         "elevator+ipc://",
     ],
 )
@@ -252,6 +276,39 @@ async def test_backwards_is_refused_with_the_remedy(db: kv.Database) -> None:
         await User.objects.using(db).range("red", reverse=True)
 
 
+async def test_the_driver_refuses_by_itself(server: ElevatorServer) -> None:
+    """Whoever speaks to it without the mapper is told as well, before anything is sent."""
+    driver = ElevatorDriver(server.endpoint)
+    await driver.open()
+    table = schema_of(User).make_table(())
+    sent = len(server.commands)
+
+    for call in (driver.scan, driver.count):
+        with pytest.raises(kv.Unsupported, match="descending"):
+            await call(table, Slice(("t",), reverse=True), now=0, until=_soon())
+    with pytest.raises(kv.Unsupported, match="force=True"):
+        await driver.purge(table, limit=9, after=None, now=0, until=_soon())
+    with pytest.raises(kv.Unsupported, match="await"):
+        driver.peeker(table)
+
+    assert len(server.commands) == sent
+    await driver.close()
+
+
+async def test_a_damaged_record_is_not_purged(server: ElevatorServer) -> None:
+    """It stays for its reader to see, and does not keep the expired ones behind it."""
+    clock = VirtualClock()
+    async with kv.connect(server.url, clock=clock) as db, ElevatorClient(server.endpoint) as client:
+        for name in "abc":
+            await User.objects.using(db).save(User("red", name), expires_in=timedelta(seconds=1))
+        (damaged,) = [key for key in await client.range(include_value=False) if b"a" in key[-2:]]
+        await client.put(damaged, b"\xff\xff")
+        clock.advance(5)
+
+        assert await db.purge_expired(User, force=True) == 2
+        assert await client.exists(damaged)
+
+
 async def test_purging_has_to_be_forced(db: kv.Database, server: ElevatorServer) -> None:
     """It can't be done only to what is still expired; forced it does."""
     clock = VirtualClock()
@@ -311,6 +368,29 @@ async def test_many_keys_are_read_one_by_one(db: kv.Database, server: ElevatorSe
 
     assert db.capabilities.max_read_batch == 1
     assert server.commands.count("MGET") == before + 20
+
+
+async def test_many_keys_use_all_sockets(server: ElevatorServer) -> None:
+    """They are looked up side by side; when one of them fails, so does the call, and nothing stays under way."""
+    async with kv.connect(server.url, sockets=3) as db:
+        objects = User.objects.using(db)
+        await objects.save_many(User("red", f"{number}") for number in range(10))
+        native = db.native
+        assert isinstance(native, ElevatorClient)
+        pool = native._pool
+        server.freeze()
+        reading = asyncio.ensure_future(objects.get_many([("red", f"{number}") for number in range(12)]))
+        await settled(lambda: sum(wire._answer is not None for wire in pool._busy) == 3)
+        server.thaw()
+
+        found = await reading
+        assert [user and user.name for user in found] == [*(f"{number}" for number in range(10)), None, None]
+        before = server.commands.count("MGET")
+        server.answer_with([b"garbage"])
+        with pytest.raises(kv.ProtocolError):
+            await objects.get_many([("red", f"{number}") for number in range(100)])
+        assert not pool._busy
+        assert server.commands.count("MGET") - before < 50
 
 
 async def test_a_limit_is_what_is_read(db: kv.Database) -> None:
@@ -383,6 +463,61 @@ async def test_an_unprepared_write_describes_its_table(server: ElevatorServer) -
         native = db.native
         assert isinstance(native, ElevatorClient)
         assert len(await native.range()) == 4
+
+
+class Account(kv.Model, table="users"):
+    """Another program's idea of the same table."""
+
+    number: int = kv.partition_key()
+
+
+async def test_a_table_that_another_program_has_described(
+    server: ElevatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first write it is looked at again, unless that was done just now."""
+    monkeypatch.setattr("kvmodel.drivers.elevator.catalogue._FRESH", 0)
+    async with kv.connect(server.url) as one, kv.connect(server.url) as two, kv.connect(server.url) as three:
+        for db, model in ((one, User), (two, Account), (three, User)):
+            await db.prepare(model)
+        await User.objects.using(one).save(User("red", "ada"))
+
+        with pytest.raises(kv.SchemaError, match="another key"):
+            await Account.objects.using(two).save(Account(1))
+        await User.objects.using(three).save(User("red", "bob"))
+
+        assert [user.name for user in await User.objects.using(one).range("red")] == ["ada", "bob"]
+        native = one.native
+        assert isinstance(native, ElevatorClient)
+        assert len(await native.range()) == 4
+
+
+async def test_a_database_of_a_newer_kvmodel_is_left_alone(server: ElevatorServer) -> None:
+    """Its marker says so."""
+    async with ElevatorClient(server.endpoint) as client:
+        await client.put(MARKER_KEY, pack({"keys": 99, "records": 1}))
+
+    async with kv.connect(server.url) as db:
+        with pytest.raises(kv.SchemaError, match="upgrade"):
+            await User.objects.using(db).save(User("red", "ada"))
+    assert server.commands[-2:] == ["DBCONNECT", "MGET"]
+
+
+async def test_a_program_that_begins_at_the_same_moment(server: ElevatorServer) -> None:
+    """Its first rows are not taken for data of strangers, even if they come between two looks."""
+    async with kv.connect(server.url) as one, kv.connect(server.url) as two:
+        driver = two._connection.driver
+        assert isinstance(driver, ElevatorDriver)
+        slice_of = driver._client.slice
+
+        async def slice_late(*given: Any, **options: Any) -> Any:
+            await User.objects.using(one).save(User("red", "ada"))
+            return await slice_of(*given, **options)
+
+        driver._client.slice = slice_late  # type: ignore[method-assign]
+        await two.prepare(User)
+        await User.objects.using(two).save(User("red", "bob"))
+
+        assert len(await User.objects.using(one).range("red")) == 2
 
 
 async def test_a_timed_out_write_is_unknown(db: kv.Database, server: ElevatorServer) -> None:

@@ -17,6 +17,7 @@ from kvmodel.drivers.elevator import ElevatorClient
 from kvmodel.drivers.elevator.protocol import Reply, Status, encode_reply
 from kvmodel.testing import Proxy, Way
 from kvmodel.testing.elevator import ElevatorServer, Quirks
+from tests.drivers.elevator.waiting import noticed, settled
 
 SOON = 0.1
 """A timeout in which nothing that is slow on purpose gets done."""
@@ -80,15 +81,6 @@ async def stocked(client: ElevatorClient) -> ElevatorClient:
     return client
 
 
-async def settled(condition: Callable[[], object]) -> None:
-    """Let others run until something is so."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await asyncio.sleep(0)
-    raise AssertionError("it never is")
-
-
 async def right(client: ElevatorClient) -> None:
     """Every answer belongs to its question."""
     for _ in range(2):
@@ -106,10 +98,12 @@ async def test_garbage_for_a_read(stocked: ElevatorClient, server: ElevatorServe
     if (name, garbage) == ("listdb", "another answer"):
         pytest.skip("three byte strings are an answer to that")
     server.answer_with(GARBAGE[garbage])
+    wire = stocked._pool._idle[-1]
 
     with pytest.raises(kv.ProtocolError):
         await READS[name](stocked, 5)
 
+    assert not wire.is_open
     await right(stocked)
 
 
@@ -228,7 +222,7 @@ async def test_lost_workers_swallow_one_in_so_many(stocked: ElevatorClient, serv
     results: list[Any] = []
     for key in "abcabcab":
         try:
-            results.append(await stocked.get(key, timeout=SOON))
+            results.append(await stocked.get(key, timeout=4 * SOON))
         except kv.TimedOut:
             results.append(None)
 
@@ -262,6 +256,7 @@ async def test_answers_out_of_order() -> None:
 async def test_a_server_that_is_gone(stocked: ElevatorClient, server: ElevatorServer) -> None:
     """Reads and writes are ``Unavailable`` at once, since nothing was sent, and work again when it is back."""
     server.stop()
+    await noticed(stocked)
     start = time.monotonic()
 
     for calls in (READS, WRITES):
@@ -277,6 +272,7 @@ async def test_a_server_that_is_gone(stocked: ElevatorClient, server: ElevatorSe
 async def test_nothing_is_queued_for_a_server_that_is_gone(stocked: ElevatorClient, server: ElevatorServer) -> None:
     """What failed is not done when another server comes up at the same place."""
     server.stop()
+    await noticed(stocked)
     with pytest.raises(kv.Unavailable):
         await stocked.put("a", "too late")
     server.start()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import zmq
 
 from kvmodel.drivers.elevator.protocol import (
     ABSENT,
@@ -18,7 +19,7 @@ from kvmodel.drivers.elevator.protocol import (
     encode_reply,
     encode_request,
 )
-from kvmodel.testing.elevator import Quirks, Storage
+from kvmodel.testing.elevator import ElevatorServer, Quirks, Storage
 from kvmodel.testing.elevator.store import Silent
 from tests.drivers.elevator.recorded import Line, lines, named, request_frames, response_frames, sessions, value
 
@@ -193,6 +194,33 @@ def replay(stage: Stage, session: list[Line]) -> None:
         assert meant(reply, line, {mine: theirs for theirs, mine in stage.uids.items()}) == meant(recorded, line, {}), (
             named(line)
         )
+
+
+@pytest.mark.parametrize(("name", "workers"), [("dead-worker", 4), ("single-worker-dead", 1)])
+def test_the_emulator_loses_workers_as_the_original(name: str, workers: int) -> None:
+    """Over real sockets: after a request that is not answered, the same later ones are swallowed as were then."""
+    uids: dict[bytes, bytes] = {}
+    with ElevatorServer(workers=workers) as server, zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(server.endpoint)
+        for line in sessions()[name]:
+            (frame,) = request_frames(line)
+            for recorded, own in uids.items():
+                frame = frame.replace(recorded, own)
+            dealer.send(frame)
+            answered = dealer.poll(5000 if line["response_frames_hex"] else 50) != 0
+            assert answered is bool(line["response_frames_hex"]), named(line)
+            reply = decode_reply(dealer.recv_multipart()) if answered else None
+            if line["op"] == "DBCONNECT" and reply is not None and isinstance(reply.data, list):
+                (own,) = cast("list[bytes]", reply.data)
+                uids[value(line["response"]["datas"])[0]] = own
+        assert server.lost_workers == 1
+
+
+def test_every_session_is_replayed() -> None:
+    """None of the recorded ones is left out."""
+    over_sockets = {"dead-worker", "single-worker-dead"}
+    assert sessions().keys() == REPLAYED.keys() | over_sockets | {"after-restart"}
 
 
 @pytest.mark.parametrize("line", [line for line in ANSWERED if "error" in line], ids=named)
