@@ -10,7 +10,7 @@ from collections import OrderedDict
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Literal, NewType, Optional
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import attrs
 import pytest
@@ -54,7 +54,7 @@ def load(annotation: object, stored: Any, default: object = attrs.NOTHING) -> An
     return schema(annotation, default).load(Row(("a",), values, b"1")).field
 
 
-ID = uuid4()
+ID = UUID("6f0c7a3e-2f4b-4d55-9d0c-4a8f2b8d6c11")
 NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
 
 

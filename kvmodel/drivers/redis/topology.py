@@ -249,6 +249,8 @@ class Cluster(Shared):
         node = self._nodes.get(address)
         if node is None:
             node = self._nodes[address] = self._make(address)
+            if self._is_closed:  # A late answer has named it.
+                node.close()
         return node
 
     async def _look(self, suspect: Node | None) -> BaseException | None:

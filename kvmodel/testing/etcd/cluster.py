@@ -16,18 +16,16 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import attrs
 
+from kvmodel.testing.children import start_child
 from kvmodel.testing.etcd.servers import Server, find_server
 
 __all__ = ["EtcdCluster", "EtcdNode"]
@@ -223,7 +221,7 @@ class EtcdCluster:
         ]
         node.is_paused = False
         with (node.folder.parent / f"{node.name}.log").open("ab") as log:
-            node.process = _launcher.submit(_start, command, log).result()
+            node.process = start_child(command, log, {"PATH": os.defpath})
 
     def _unsynced(self) -> tuple[str, ...]:
         return ("--unsafe-no-fsync",) if self.server.version >= (3, 5, 0) else ()
@@ -246,27 +244,6 @@ class EtcdCluster:
         if self._folder is None:
             return ""
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self._folder.glob("*.log")))
-
-
-# The kernel takes the thread that started a process for its parent: this one lives as long as the program.
-_launcher = ThreadPoolExecutor(1, "kvmodel-etcd-launcher")
-
-_TIED = """\
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""Has the kernel end this process when the one that started it ends in whatever way, and becomes the server.
-
-Not done between fork and exec of the program itself: libraries that watch for forks may lock up there.
-"""
-
-
-def _start(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    tied = [sys.executable, "-I", "-S", "-c", _TIED] if sys.platform == "linux" else []
-    return subprocess.Popen(  # noqa: S603
-        [*tied, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={"PATH": os.defpath}
-    )
 
 
 def _free_ports(count: int) -> list[int]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from typing import Any, Final
 
 import redis
 
+from kvmodel.testing.children import start_child
 from kvmodel.testing.redis.binary import find_binary
 
 __all__ = ["RedisServer", "free_port", "wait_for"]
@@ -29,7 +28,6 @@ _STARTING_SECONDS: Final = 20.0
 _PAUSE: Final = 0.01
 _BUS: Final = 10_000
 """How far the port of the cluster's bus is from the server's own."""
-_DEATH_SIGNAL: Final = 1
 _LONGEST_SOCKET: Final = 100
 """What a path of a socket may have everywhere."""
 
@@ -37,8 +35,7 @@ _LONGEST_SOCKET: Final = 100
 class RedisServer:
     """A server on ``127.0.0.1``, as a context manager or with :meth:`start` and :meth:`close`.
 
-    Start it in a thread that lives as long as it is needed: on Linux it ends with the thread that started it, so that
-    it outlives nobody, however its owner ends.
+    On Linux it outlives nobody, however its owner ends.
 
     Args:
         port: Where it listens; 0 for any free port, which it keeps when it is started again.
@@ -126,14 +123,7 @@ class RedisServer:
             if not self._has_own_port:
                 self.port = free_port()
             with (self.directory / "log").open("ab") as log:
-                self._process = subprocess.Popen(  # noqa: S603
-                    [self.binary.path, *self._arguments()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
-                )
+                self._process = start_child([self.binary.path, *self._arguments()], log)
             self._is_paused = False
             if wait_for(self._has_answered, _STARTING_SECONDS) and self.is_running:
                 self._has_own_port = True
@@ -226,10 +216,6 @@ class RedisServer:
 def _words(value: str) -> list[str]:
     """Take a setting apart that has several words; an empty one is a word too."""
     return value.split(" ") if value else [""]
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def free_port() -> int:

@@ -88,7 +88,6 @@ async def test_records_by_key(db: kv.Database, trips: Trips) -> None:
         User.objects.scan,
         lambda: User.objects.scan().count(),
     ],
-    ids=str,
 )
 async def test_ranges(db: kv.Database, trips: Trips, query: Callable[[], object]) -> None:
     """One, in both directions, however bounded."""
