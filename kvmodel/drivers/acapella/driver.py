@@ -14,12 +14,12 @@ import attrs
 
 from kvmodel.drivers.acapella import protocol
 from kvmodel.drivers.acapella.errors import KvError
-from kvmodel.drivers.acapella.places import MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE, Place, TreePlace
+from kvmodel.drivers.acapella.layout import MAX_KEY_BYTES, MAX_VALUE_BYTES, PAGE, Place, TreePlace
 from kvmodel.drivers.acapella.protocol import USUAL, Quorum
 from kvmodel.drivers.acapella.scans import Scan, costs_of
 from kvmodel.drivers.acapella.session import DEFAULT_PORT, DEFAULT_PREFIX, MAX_REPLY_BYTES, Session
+from kvmodel.drivers.acapella.tree_store import AcapellaTrees
 from kvmodel.drivers.acapella.watching import RecordWatcher
-from kvmodel.drivers.acapella.woods import Woods
 from kvmodel.drivers.acapella.writes import Step, Writer
 from kvmodel.drivers.base import (
     Absent,
@@ -142,7 +142,7 @@ class AcapellaDriver(Driver):
             durability=Durability.MAJORITY if 1 < quorum.n < 2 * quorum.w else Durability.PROCESS,
             failover_may_lose=2 * quorum.w <= quorum.n,
         )
-        self._woods = Woods(self)
+        self._trees = AcapellaTrees(self)
 
     @classmethod
     def from_url(cls, url: SplitResult, options: Mapping[str, object]) -> AcapellaDriver:
@@ -235,7 +235,7 @@ class AcapellaDriver(Driver):
 
     def facet(self, kind: type[FacetT]) -> FacetT | None:
         """Answer the store's trees."""
-        return cast("FacetT", self._woods) if kind is TreeStore else None
+        return cast("FacetT", self._trees) if kind is TreeStore else None
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class AcapellaDriver(Driver):
         """Refuse what can't be done: for nodes, what trees can't do."""
         in_trees = [each for each in mutations if self.place(each.table).is_tree]
         if in_trees:
-            refuse_write(self._woods.capabilities, self.scope, in_trees, atomic)
+            refuse_write(self._trees.capabilities, self.scope, in_trees, atomic)
         refuse_write(self.capabilities, self.scope, mutations, atomic)
 
     def _encode(self, mutation: Mutation) -> Step:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final, TypeVar
 
 from kvmodel.drivers.acapella.keys import Address
-from kvmodel.drivers.acapella.places import MAX_KEY_BYTES, PAGE, Place
+from kvmodel.drivers.acapella.layout import MAX_KEY_BYTES, PAGE, Place
 from kvmodel.drivers.acapella.protocol import Call, Found, Node, RowItem
 from kvmodel.drivers.acapella.session import Session
 from kvmodel.drivers.acapella.slices import Span, lone, span_of

@@ -13,7 +13,7 @@ from typing import Final
 
 from kvmodel.drivers.acapella import protocol
 from kvmodel.drivers.acapella.errors import KvError
-from kvmodel.drivers.acapella.places import Place
+from kvmodel.drivers.acapella.layout import Place
 from kvmodel.drivers.acapella.protocol import Found
 from kvmodel.drivers.acapella.session import Session
 from kvmodel.drivers.base import ChangeKind, Key, Row, RowChange, Watcher

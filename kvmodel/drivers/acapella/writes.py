@@ -24,7 +24,7 @@ import attrs
 from kvmodel.drivers.acapella import protocol
 from kvmodel.drivers.acapella.errors import CasError, KvError, TransactionCompletedError, TransactionNotFoundError
 from kvmodel.drivers.acapella.keys import Address
-from kvmodel.drivers.acapella.places import Place
+from kvmodel.drivers.acapella.layout import Place
 from kvmodel.drivers.acapella.protocol import Call, Found
 from kvmodel.drivers.base import (
     ABSENT,

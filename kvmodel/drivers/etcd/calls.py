@@ -21,7 +21,7 @@ import grpc.aio
 
 from kvmodel.drivers.etcd.administration import AuthenticateRequest, AuthenticateResponse
 from kvmodel.drivers.etcd.endpoints import Endpoint, Endpoints
-from kvmodel.drivers.etcd.faults import GARBLED, Fault, Then, fault_of, outcome_unknown
+from kvmodel.drivers.etcd.errors import GARBLED, Fault, Then, fault_of, outcome_unknown
 from kvmodel.drivers.etcd.wire import Malformed, Message
 from kvmodel.drivers.meter import spend
 from kvmodel.errors import AuthenticationFailed, Closed, KvModelError, TimedOut, Unavailable

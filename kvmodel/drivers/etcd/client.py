@@ -10,12 +10,12 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from kvmodel.drivers.etcd.administrating import Administrating
+from kvmodel.drivers.etcd.admin import Administrating
 from kvmodel.drivers.etcd.administration import SnapshotResponse
 from kvmodel.drivers.etcd.calls import Calls
 from kvmodel.drivers.etcd.commands import RANGE, Text, to_bytes
 from kvmodel.drivers.etcd.endpoints import Endpoints, parse_hosts
-from kvmodel.drivers.etcd.faults import fault_of
+from kvmodel.drivers.etcd.errors import fault_of
 from kvmodel.drivers.etcd.messages import RangeRequest, WatchCreateRequest, WatchFilter
 from kvmodel.drivers.etcd.watches import EtcdWatch, Place
 from kvmodel.errors import AuthenticationFailed, Unavailable, ValidationError

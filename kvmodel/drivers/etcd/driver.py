@@ -34,15 +34,15 @@ from kvmodel.drivers.base import (
     Watch,
 )
 from kvmodel.drivers.bytewrites import prepare
+from kvmodel.drivers.etcd.catalogue import Catalogue
 from kvmodel.drivers.etcd.client import MAX_REPLY_BYTES, EtcdClient
 from kvmodel.drivers.etcd.commands import LEASE_GRANT
+from kvmodel.drivers.etcd.layout import Place as Layout
+from kvmodel.drivers.etcd.layout import make_version
 from kvmodel.drivers.etcd.leases import Leases
 from kvmodel.drivers.etcd.messages import KeyValue, LeaseGrantRequest
-from kvmodel.drivers.etcd.pieces import AnyPiece, Piece, RangePiece
-from kvmodel.drivers.etcd.places import Place as Layout
-from kvmodel.drivers.etcd.places import make_version
+from kvmodel.drivers.etcd.operations import AnyPiece, Piece, RangePiece
 from kvmodel.drivers.etcd.reading import KEYS_PAGE, PAGE, Reader
-from kvmodel.drivers.etcd.register import Register
 from kvmodel.drivers.etcd.watcher import EtcdWatcher
 from kvmodel.drivers.etcd.watches import Place
 from kvmodel.drivers.etcd.writes import Limits, Writer, tables_of, too_large
@@ -153,7 +153,7 @@ class EtcdDriver(Driver):
         self.limits = Limits(max_txn_ops, max_request_bytes)
         self.calls = self._client._calls
         self.reader = Reader(self.calls, max_txn_ops)
-        self.register = Register(self.reader.fetch, self._has_keys, self.address)
+        self.register = Catalogue(self.reader.fetch, self._has_keys, self.address)
         self.leases = Leases(self._grant, self.address)
         self._layouts: dict[Table, Layout] = {}
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from kvmodel.drivers.etcd.calls import Calls
 from kvmodel.drivers.etcd.commands import RANGE, READ_TXN
+from kvmodel.drivers.etcd.layout import Place
 from kvmodel.drivers.etcd.messages import KeyValue, RangeRequest, RangeResponse, RequestOp, TxnRequest
-from kvmodel.drivers.etcd.places import Place
 from kvmodel.drivers.meter import spend
 from kvmodel.errors import TooLarge
 

@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from kvmodel.drivers.etcd.endpoints import Endpoint
-from kvmodel.drivers.etcd.faults import GARBLED, Fault, Then, fault_of
+from kvmodel.drivers.etcd.errors import GARBLED, Fault, Then, fault_of
 from kvmodel.drivers.etcd.messages import WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse
 from kvmodel.drivers.etcd.wire import Malformed
 from kvmodel.errors import Unavailable

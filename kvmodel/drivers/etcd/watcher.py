@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmodel.drivers.base import ChangeKind, Row, RowChange, Watcher
+from kvmodel.drivers.etcd.layout import make_version
 from kvmodel.drivers.etcd.messages import EventType, KeyValue
-from kvmodel.drivers.etcd.places import make_version
 from kvmodel.drivers.etcd.watches import EtcdWatch, Told
 from kvmodel.drivers.feed import ByteChange, kind_of, row_change
 from kvmodel.drivers.formats.codec import ByteCodec

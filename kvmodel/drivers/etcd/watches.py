@@ -15,7 +15,7 @@ import attrs
 
 from kvmodel.drivers.etcd.calls import Calls, pause
 from kvmodel.drivers.etcd.commands import RANGE
-from kvmodel.drivers.etcd.faults import Then
+from kvmodel.drivers.etcd.errors import Then
 from kvmodel.drivers.etcd.messages import Event, RangeRequest, WatchCreateRequest, WatchResponse
 from kvmodel.drivers.etcd.streams import Broken, WatchStream
 from kvmodel.errors import (

@@ -22,6 +22,7 @@ import attrs
 
 from kvmodel.drivers.base import ABSENT, ANYTHING, CheckRange, Key, Outcome, Put, Status, Table
 from kvmodel.drivers.etcd.calls import Calls
+from kvmodel.drivers.etcd.catalogue import Catalogue
 from kvmodel.drivers.etcd.commands import PUT, TXN
 from kvmodel.drivers.etcd.leases import Leases
 from kvmodel.drivers.etcd.messages import (
@@ -33,9 +34,8 @@ from kvmodel.drivers.etcd.messages import (
     TxnRequest,
     TxnResponse,
 )
-from kvmodel.drivers.etcd.pieces import AnyPiece, Piece, RangePiece, written_version
+from kvmodel.drivers.etcd.operations import AnyPiece, Piece, RangePiece, written_version
 from kvmodel.drivers.etcd.reading import KEYS_PAGE, Reader
-from kvmodel.drivers.etcd.register import Register
 from kvmodel.errors import (
     AlreadyExists,
     BudgetExceeded,
@@ -66,7 +66,7 @@ class Reach(Protocol):
 
     calls: Calls
     reader: Reader
-    register: Register
+    register: Catalogue
     leases: Leases
     limits: Limits
 

@@ -33,7 +33,7 @@ from kvmodel.drivers.options import choose, parse_bool, parse_int, parse_size, p
 from kvmodel.drivers.picodata.bounds import Params, encode_key, order_by, slice_condition
 from kvmodel.drivers.picodata.ddl import VERSION
 from kvmodel.drivers.picodata.discovery import NodeAddress, parse_address
-from kvmodel.drivers.picodata.faults import is_limit
+from kvmodel.drivers.picodata.errors import is_limit
 from kvmodel.drivers.picodata.forms import Wire
 from kvmodel.drivers.picodata.place import FIRST_PAGE, PAGE, Place
 from kvmodel.drivers.picodata.pool import BalanceStrategy, PicodataPool

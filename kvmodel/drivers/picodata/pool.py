@@ -29,7 +29,7 @@ import asyncpg
 import attrs
 
 from kvmodel.drivers.picodata.discovery import CONNECTION_TYPE, DISCOVER, NodeAddress, read_nodes
-from kvmodel.drivers.picodata.faults import LOST, is_refused_login, is_stale, server_error
+from kvmodel.drivers.picodata.errors import LOST, is_refused_login, is_stale, server_error
 from kvmodel.drivers.picodata.forms import Wire
 from kvmodel.errors import AuthenticationFailed, Closed, OutcomeUnknown, StoreError, TimedOut, Unavailable
 

@@ -22,7 +22,7 @@ from kvmodel.drivers.base import (
 from kvmodel.drivers.meter import spend
 from kvmodel.drivers.picodata.bounds import Params, order_by, slice_condition
 from kvmodel.drivers.picodata.forms import Wire
-from kvmodel.drivers.picodata.pieces import Piece, make_piece
+from kvmodel.drivers.picodata.operations import Piece, make_piece
 from kvmodel.drivers.picodata.place import Place
 from kvmodel.drivers.picodata.pool import PicodataPool
 from kvmodel.drivers.picodata.preparing import Preparing

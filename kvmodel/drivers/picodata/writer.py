@@ -22,8 +22,8 @@ import attrs
 
 from kvmodel.drivers.base import ABSENT, ANYTHING, Check, Delete, Key, Outcome, Put, Row, Status
 from kvmodel.drivers.picodata.bounds import Params
-from kvmodel.drivers.picodata.faults import is_division
-from kvmodel.drivers.picodata.pieces import Piece, stamped
+from kvmodel.drivers.picodata.errors import is_division
+from kvmodel.drivers.picodata.operations import Piece, stamped
 from kvmodel.drivers.picodata.statements import Statement, block
 from kvmodel.errors import (
     AlreadyExists,

@@ -8,7 +8,7 @@ from kvmodel.drivers.quasardb.batch import BatchOperation, BatchRequest, BatchRe
 from kvmodel.drivers.quasardb.client import QuasardbClient
 from kvmodel.drivers.quasardb.connecting import Credentials
 from kvmodel.drivers.quasardb.driver import QuasardbDriver
-from kvmodel.drivers.quasardb.faults import LibraryError
+from kvmodel.drivers.quasardb.errors import LibraryError
 
 __all__ = [
     "BatchOperation",

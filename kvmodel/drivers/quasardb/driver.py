@@ -32,11 +32,11 @@ from kvmodel.drivers.base import (
 )
 from kvmodel.drivers.bytewrites import prepare
 from kvmodel.drivers.options import choose, parse_bool, parse_int, parse_size, parse_text
+from kvmodel.drivers.quasardb.catalogue import Catalogue
 from kvmodel.drivers.quasardb.checks import MAX_NAME_BYTES, STORE
 from kvmodel.drivers.quasardb.client import MAX_NAMES, MAX_VALUE_BYTES, QuasardbClient, all_of
 from kvmodel.drivers.quasardb.connecting import LIBRARY, Credentials
 from kvmodel.drivers.quasardb.names import Place, common_prefix
-from kvmodel.drivers.quasardb.register import Register
 from kvmodel.drivers.quasardb.writes import Step, carry_out
 from kvmodel.drivers.refusals import refuse_slice, refuse_write
 from kvmodel.errors import (
@@ -107,7 +107,7 @@ class QuasardbDriver(Driver):
         self._client = client
         self.capabilities = attrs.evolve(type(self).capabilities, max_value_bytes=client.max_value_bytes)
         self._places: dict[Table, Place] = {}
-        self._register = Register(client)
+        self._catalogue = Catalogue(client)
 
     @classmethod
     def from_url(cls, url: SplitResult, options: Mapping[str, object]) -> QuasardbDriver:
@@ -157,7 +157,7 @@ class QuasardbDriver(Driver):
 
     async def prepare(self, table: Table, *, now: int, until: float) -> None:
         """Compare with what the store holds of a table. What is missing is written before the first record."""
-        await self._register.compare(self.place(table), until)
+        await self._catalogue.compare(self.place(table), until)
 
     def scope(self, table: Table, key: Key) -> Hashable:
         """Answer the unit of atomicity: one record."""
@@ -319,7 +319,7 @@ class QuasardbDriver(Driver):
 
     async def _ready(self, steps: Sequence[Step], until: float) -> None:
         places = {step.place: None for step in steps if isinstance(step.mutation, Put)}
-        await self._register.ready(list(places), until)
+        await self._catalogue.ready(list(places), until)
 
     async def _batch(self, steps: list[Step], now: int, until: float) -> list[Outcome]:
         """Carry out independent writes, some at once; an outcome for each."""

@@ -19,7 +19,7 @@ from collections import deque
 from typing import Final
 
 from kvmodel.drivers.meter import spend
-from kvmodel.drivers.quasardb.faults import FAULTS, Effect, LibraryError, error_of, outcome_unknown
+from kvmodel.drivers.quasardb.errors import FAULTS, Effect, LibraryError, error_of, outcome_unknown
 from kvmodel.drivers.quasardb.process import Late, Lost, Strange, Worker
 from kvmodel.drivers.quasardb.protocol import OPERATIONS, Argument, Reply
 from kvmodel.drivers.quasardb.worker import Settings

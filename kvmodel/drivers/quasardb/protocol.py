@@ -7,7 +7,7 @@ Rules.
 * A request is ``[number, operation, milliseconds, *arguments]``. Operations are those of :data:`OPERATIONS`, with
   arguments of the types that stand there; nothing else can be asked of a worker.
 * A reply carries the number of its request: ``[number, 0, result]``, or ``[number, 1, fault, class, function, words,
-  sent]``. The fault is a row of the table in :mod:`~kvmodel.drivers.quasardb.faults`; the library's own text does not
+  sent]``. The fault is a row of the table in :mod:`~kvmodel.drivers.quasardb.errors`; the library's own text does not
   cross.
 * Neither side builds anything but plain data out of what it reads, whatever it reads.
 """

@@ -9,7 +9,7 @@ program that started the worker kills it when a call takes too long. A worker do
   hangs up, and whose default is to end the process.
 * A timer ends it a moment after the time that the request gave to its call.
 
-Rules. Nothing is printed, and no text of the library leaves the worker: see :mod:`~kvmodel.drivers.quasardb.faults`.
+Rules. Nothing is printed, and no text of the library leaves the worker: see :mod:`~kvmodel.drivers.quasardb.errors`.
 This module and what it imports load next to nothing of kvmodel, since a worker is to start quickly.
 """
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from kvmodel.drivers.quasardb.faults import classify, function_of, scrub
+from kvmodel.drivers.quasardb.errors import classify, function_of, scrub
 from kvmodel.drivers.quasardb.protocol import (
     Argument,
     Failure,

@@ -32,7 +32,7 @@ from kvmodel.drivers.base import (
     Version,
 )
 from kvmodel.drivers.quasardb.client import QuasardbClient
-from kvmodel.drivers.quasardb.faults import Effect, LibraryError
+from kvmodel.drivers.quasardb.errors import Effect, LibraryError
 from kvmodel.drivers.quasardb.names import Place
 from kvmodel.errors import (
     AlreadyExists,

@@ -32,12 +32,12 @@ from kvmodel.drivers.base import (
 )
 from kvmodel.drivers.facets import SelfCheck
 from kvmodel.drivers.redis.address import OPTIONS, SCHEMES, Kind, Target, parse_target
+from kvmodel.drivers.redis.catalogue import Catalogue
 from kvmodel.drivers.redis.courier import Courier
 from kvmodel.drivers.redis.health import durability_of, findings_of, may_lose
 from kvmodel.drivers.redis.layout import MAX_KEY_BYTES, MAX_VALUE_BYTES, Place
 from kvmodel.drivers.redis.opening import check_states, examine, make_native, make_topology, welcome_all
 from kvmodel.drivers.redis.reading import READ_BATCH, Reader
-from kvmodel.drivers.redis.register import Register
 from kvmodel.drivers.redis.scans import Directories
 from kvmodel.drivers.redis.scripts import SWEEP
 from kvmodel.drivers.redis.slots import slot_names, tag_of
@@ -94,9 +94,9 @@ class RedisDriver(Driver, SelfCheck):
         self._topology = make_topology(target)
         self._courier = Courier(self._topology, target.text)
         self._directories = Directories(self._courier, in_cluster=self._in_cluster)
-        self._register = Register(self._courier, in_cluster=self._in_cluster)
+        self._catalogue = Catalogue(self._courier, in_cluster=self._in_cluster)
         self._reader = Reader(self._courier, self._directories, in_cluster=self._in_cluster)
-        self._writer = Writer(self._courier, self._register, self._place, in_cluster=self._in_cluster)
+        self._writer = Writer(self._courier, self._catalogue, self._place, in_cluster=self._in_cluster)
         self._watchers: set[RedisWatcher] = set()
         self._native: Redis[Any] | RedisCluster[Any] | None = None
         self._is_closed = False
@@ -148,7 +148,7 @@ class RedisDriver(Driver, SelfCheck):
 
     async def prepare(self, table: Table, *, now: int, until: float) -> None:
         """Compare with what the store holds of a table. What is missing is written with the first write."""
-        await self._register.compare(self._place(table), until)
+        await self._catalogue.compare(self._place(table), until)
 
     def _place(self, table: Table) -> Place:
         place = self._places.get(table)

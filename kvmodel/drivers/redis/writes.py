@@ -32,9 +32,9 @@ from kvmodel.drivers.base import (
     Put,
     Status,
 )
+from kvmodel.drivers.redis.catalogue import CatalogueRow
 from kvmodel.drivers.redis.courier import Courier, Request, call
 from kvmodel.drivers.redis.layout import Area, Bounds, Place, Spot
-from kvmodel.drivers.redis.register import CatalogueRow
 from kvmodel.drivers.redis.scripts import WRITE
 from kvmodel.errors import AlreadyExists, BudgetExceeded, Conflict, StoreError, ValidationError
 

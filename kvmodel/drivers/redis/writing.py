@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from kvmodel.drivers.base import CheckRange, Mutation, Outcome, Put, Status, Table
+from kvmodel.drivers.redis.catalogue import Catalogue
 from kvmodel.drivers.redis.courier import Courier, Request
 from kvmodel.drivers.redis.layout import Place
-from kvmodel.drivers.redis.register import Register
 from kvmodel.drivers.redis.writes import (
     Call,
     Step,
@@ -51,10 +51,10 @@ class Writer:
     """
 
     def __init__(
-        self, courier: Courier, register: Register, place_of: Callable[[Table], Place], *, in_cluster: bool
+        self, courier: Courier, register: Catalogue, place_of: Callable[[Table], Place], *, in_cluster: bool
     ) -> None:
         self._courier = courier
-        self._register = register
+        self._catalogue = register
         self._place_of = place_of
         self._in_cluster = in_cluster
 
@@ -174,14 +174,14 @@ class Writer:
         places = list({step.place: None for group in groups for step in group if isinstance(step.mutation, Put)})
         keys = sum(map(len, groups))
         while True:
-            rows = await self._register.missing(places, until)
+            rows = await self._catalogue.missing(places, until)
             inline = [] if self._in_cluster else rows
             calls = [
                 make_call(group, atomic=atomic, now=now, rows=inline, watched=not self._in_cluster) for group in groups
             ]
             requests = [each.request for each in calls]
             if rows and self._in_cluster:
-                requests.append(self._register.request(rows))
+                requests.append(self._catalogue.request(rows))
             await self._courier.tell(requests, until, keys=keys)
             if not rows or await self._has_registered(requests, places, until):
                 return calls
@@ -193,16 +193,16 @@ class Writer:
         if self._in_cluster:
             told = requests[-1].result
             if told == 1:
-                self._register.done(places)
+                self._catalogue.done(places)
             elif told == 0:
-                await self._register.look_again(places, until)
+                await self._catalogue.look_again(places, until)
             return True
         result = requests[0].result
         if result == [_CHANGED]:
-            await self._register.look_again(places, until)
+            await self._catalogue.look_again(places, until)
             return False
         if not isinstance(result, KvModelError) and result[0] == 1 and any(code != _CHANGED for code in result[1:]):
-            self._register.done(places)
+            self._catalogue.done(places)
         return True
 
 

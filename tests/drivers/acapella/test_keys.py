@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import kvmodel as kv
 from kvmodel.drivers.acapella.documents import Documents
 from kvmodel.drivers.acapella.keys import decoder_of, encoder_of
-from kvmodel.drivers.acapella.places import MAX_KEY_BYTES
+from kvmodel.drivers.acapella.layout import MAX_KEY_BYTES
 from kvmodel.drivers.acapella.tree_keys import TreeKeys
 from kvmodel.drivers.base import KeyField, KeyType, Table, ValueField, ValueType
 from kvmodel.errors import DecodingError

@@ -33,7 +33,7 @@ from kvmodel.drivers.etcd import TO_THE_END, EtcdClient, EtcdDriver, prefix_end
 from kvmodel.drivers.etcd import messages as m
 from kvmodel.drivers.etcd.calls import Calls
 from kvmodel.drivers.etcd.commands import TXN
-from kvmodel.drivers.etcd.places import make_version, read_version
+from kvmodel.drivers.etcd.layout import make_version, read_version
 from kvmodel.drivers.etcd.wire import Message
 from kvmodel.testing.clock import VirtualClock
 from kvmodel.testing.etcd import EtcdCluster

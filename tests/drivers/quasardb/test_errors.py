@@ -6,7 +6,7 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.drivers.quasardb import QuasardbClient
-from kvmodel.drivers.quasardb.faults import FAULTS, Effect, Fault, LibraryError, classify, error_of, function_of, scrub
+from kvmodel.drivers.quasardb.errors import FAULTS, Effect, Fault, LibraryError, classify, error_of, function_of, scrub
 from kvmodel.testing.quasardb.errors import TEXTS
 from kvmodel.testing.quasardb.server import LocalServer, Mishap
 from tests.drivers.quasardb.conftest import client_of

@@ -21,7 +21,7 @@ from kvmodel.drivers.redis.scripts import REGISTER
 from kvmodel.drivers.redis.slots import slot_of
 from kvmodel.errors import SchemaError
 
-__all__ = ["CatalogueRow", "Register"]
+__all__ = ["Catalogue", "CatalogueRow"]
 
 
 class CatalogueRow(NamedTuple):
@@ -32,7 +32,7 @@ class CatalogueRow(NamedTuple):
     new: bytes
 
 
-class Register:
+class Catalogue:
     """What this connection knows of the store's description of itself."""
 
     def __init__(self, courier: Courier, *, in_cluster: bool) -> None:

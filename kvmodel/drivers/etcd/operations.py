@@ -18,6 +18,8 @@ import attrs
 
 from kvmodel.drivers.base import ANYTHING, PRESENT, CheckRange, Delete, Expect, Expectation, Key, Put, Version
 from kvmodel.drivers.base import Check as Checked
+from kvmodel.drivers.etcd.catalogue import unchanged
+from kvmodel.drivers.etcd.layout import Place, make_version, read_version
 from kvmodel.drivers.etcd.messages import (
     Compare,
     DeleteRangeRequest,
@@ -27,8 +29,6 @@ from kvmodel.drivers.etcd.messages import (
     Result,
     Target,
 )
-from kvmodel.drivers.etcd.places import Place, make_version, read_version
-from kvmodel.drivers.etcd.register import unchanged
 
 __all__ = ["AnyPiece", "Piece", "RangePiece", "written_version"]
 

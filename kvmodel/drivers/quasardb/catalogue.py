@@ -18,10 +18,10 @@ from kvmodel.drivers.quasardb.client import QuasardbClient
 from kvmodel.drivers.quasardb.names import MARKER_NAME, Place, entry_name
 from kvmodel.errors import AlreadyExists, OutcomeUnknown, SchemaError
 
-__all__ = ["Register"]
+__all__ = ["Catalogue"]
 
 
-class Register:
+class Catalogue:
     """What this connection knows of the store's description of itself."""
 
     def __init__(self, client: QuasardbClient) -> None:

@@ -14,7 +14,7 @@ import attrs
 
 from kvmodel.drivers.acapella import protocol
 from kvmodel.drivers.acapella.keys import Address
-from kvmodel.drivers.acapella.places import MAX_KEY_BYTES, TreePlace
+from kvmodel.drivers.acapella.layout import MAX_KEY_BYTES, TreePlace
 from kvmodel.drivers.acapella.protocol import Found
 from kvmodel.drivers.acapella.scans import Scan, costs_of
 from kvmodel.drivers.acapella.slices import Span, lone, span_of
@@ -43,14 +43,14 @@ from kvmodel.errors import TimedOut, Unsupported
 if TYPE_CHECKING:
     from kvmodel.drivers.acapella.driver import AcapellaDriver
 
-__all__ = ["Woods"]
+__all__ = ["AcapellaTrees"]
 
 T = TypeVar("T")
 
 _BACKWARDS: Final = 64
 
 
-class Woods(TreeStore):
+class AcapellaTrees(TreeStore):
     """The trees of one connection."""
 
     def __init__(self, driver: AcapellaDriver) -> None:

@@ -24,7 +24,7 @@ from kvmodel.drivers.formats.catalogue import (
 )
 from kvmodel.errors import SchemaError
 
-__all__ = ["Register", "unchanged"]
+__all__ = ["Catalogue", "unchanged"]
 
 Fetch = Callable[[Sequence[bytes], float], Awaitable["list[KeyValue | None]"]]
 HasKeys = Callable[[Table, float], Awaitable[bool]]
@@ -35,7 +35,7 @@ def unchanged(key: bytes, revision: int) -> Compare:
     return Compare(Result.EQUAL, Target.MOD, key, mod_revision=revision)
 
 
-class Register:
+class Catalogue:
     """What this connection knows of the store's description of itself."""
 
     def __init__(self, fetch: Fetch, has_keys: HasKeys, store: str) -> None:
