@@ -153,7 +153,7 @@ class EtcdDriver(Driver):
         self.limits = Limits(max_txn_ops, max_request_bytes)
         self.calls = self._client._calls
         self.reader = Reader(self.calls, max_txn_ops)
-        self.register = Catalogue(self.reader.fetch, self._has_keys, self.address)
+        self.catalogue = Catalogue(self.reader.fetch, self._has_keys, self.address)
         self.leases = Leases(self._grant, self.address)
         self._layouts: dict[Table, Layout] = {}
 
@@ -199,7 +199,7 @@ class EtcdDriver(Driver):
     async def prepare(self, table: Table, *, now: int, until: float) -> None:
         """Compare with what the store holds of a table. What is missing is written with the first write."""
         self.layout_of(table)
-        await self.register.compare(table, until)
+        await self.catalogue.compare(table, until)
 
     def scope(self, table: Table, key: Key) -> Hashable:
         """Answer the unit of atomicity: the whole store."""
@@ -321,11 +321,11 @@ class EtcdDriver(Driver):
         for request in [pieces] if atomic else [[piece] for piece in pieces]:
             self._check_size(request)
         tables = tables_of(pieces)
-        await self.register.ready(tables, until)
+        await self.catalogue.ready(tables, until)
         if atomic:
             spend(0, len(pieces))
             return await Writer(self, pieces, now, until).commit()
-        missing = self.register.missing(tables)
+        missing = self.catalogue.missing(tables)
         return await self._settle(list(self._cut(pieces, len(missing) + 1 if missing else 0)), now, until)
 
     def _encode(self, mutations: Sequence[Mutation], now: int) -> list[AnyPiece]:

@@ -66,7 +66,7 @@ class Reach(Protocol):
 
     calls: Calls
     reader: Reader
-    register: Catalogue
+    catalogue: Catalogue
     leases: Leases
     limits: Limits
 
@@ -116,7 +116,7 @@ class Writer:
         piece = self.pieces[0]
         if len(self.pieces) > 1 or not isinstance(piece, Piece) or piece.data is None or piece.is_conditional:
             return None
-        return None if self.reach.register.missing([piece.place.codec.table]) else piece
+        return None if self.reach.catalogue.missing([piece.place.codec.table]) else piece
 
     async def _put(self, piece: Piece) -> Outcome:
         """Write one record, without a transaction around it."""
@@ -146,27 +146,27 @@ class Writer:
         room = self.reach.limits.operations
         if self._count(brief=False) > room:
             await self._compare_ranges()
-        missing = self.reach.register.missing(tables_of(self.pieces))
+        missing = self.reach.catalogue.missing(tables_of(self.pieces))
         largest = max(self._count(brief=False), sum(piece.changes for piece in self._records()))
         if missing and largest + len(missing) + 1 > room:
             await self._record(missing)
 
     async def _record(self, missing: Sequence[Table]) -> None:
         """Describe tables in a transaction of their own, where there is no room for that in the write."""
-        compares, operations = self.reach.register.steps(missing)
+        compares, operations = self.reach.catalogue.steps(missing)
         try:
             answer = await self._send(TxnRequest(compares, operations))
         except OutcomeUnknown:
             answer = None  # What it did, or not, is read again. Of the write itself nothing was sent.
         if answer is not None and answer.succeeded:
-            self.reach.register.done(missing, self._revision)
+            self.reach.catalogue.done(missing, self._revision)
         else:
-            await self.reach.register.look_again(missing, self.until)
+            await self.reach.catalogue.look_again(missing, self.until)
 
     async def _attempt(self) -> dict[Piece, bool] | None:
         """Send the transaction. Answers what was there, where that was asked; ``None`` to try again."""
-        missing = self.reach.register.missing(tables_of(self.pieces))
-        compares, operations = self.reach.register.steps(missing)
+        missing = self.reach.catalogue.missing(tables_of(self.pieces))
+        compares, operations = self.reach.catalogue.steps(missing)
         described = len(operations)
         compares += [compare for piece in self.pieces for compare in piece.compares()]
         operations += [operation for piece in self._records() for operation in piece.operations()]
@@ -179,12 +179,12 @@ class Writer:
             self._forget_leases()
             return None
         if answer.succeeded:
-            self.reach.register.done(missing, self._revision)
+            self.reach.catalogue.done(missing, self._revision)
             return self._existed([piece for piece in self._records() if piece.changes], answer.responses[described:])
         if self._lost is not None:
             return await self._find_own(self._lost)
         if missing:
-            await self.reach.register.look_again(missing, self.until)
+            await self.reach.catalogue.look_again(missing, self.until)
         await self._judge(list(zip(self._conditional(), map(_looked, answer.responses), strict=True)))
         await self._compare_ranges()
         return None
@@ -327,8 +327,8 @@ class Writer:
 
     async def _attempt_each(self, outcomes: dict[AnyPiece, Outcome]) -> None:
         """Send one request; what was done, or failed, is no piece of this write any more."""
-        missing = self.reach.register.missing(tables_of(self.pieces))
-        compares, operations = self.reach.register.steps(missing)
+        missing = self.reach.catalogue.missing(tables_of(self.pieces))
+        compares, operations = self.reach.catalogue.steps(missing)
         described = len(operations)
         pieces = self._records()
         operations += map(_alone, pieces)
@@ -342,9 +342,9 @@ class Writer:
             self._forget_leases()
             return
         if not answer.succeeded:
-            await self.reach.register.look_again(missing, self.until)
+            await self.reach.catalogue.look_again(missing, self.until)
             return
-        self.reach.register.done(missing, self._revision)
+        self.reach.catalogue.done(missing, self._revision)
         refused: Read = []
         for piece, response in zip(pieces, answer.responses[described:], strict=True):
             inner = response.response_txn

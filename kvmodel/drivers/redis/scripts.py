@@ -252,6 +252,6 @@ COUNT: Final = make_script("count", _COUNT)
 SCAN: Final = make_script("scan", _SCAN)
 SWEEP: Final = make_script("sweep", _SWEEP)
 OCCUPIED: Final = make_script("occupied", _OCCUPIED)
-REGISTER: Final = make_script("register", _REGISTER)
+REGISTER: Final = make_script("catalogue", _REGISTER)
 ALL: Final = (WRITE, RANGE, COUNT, SCAN, SWEEP, OCCUPIED, REGISTER)
 """What is loaded into every server."""

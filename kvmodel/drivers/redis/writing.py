@@ -45,16 +45,16 @@ class Writer:
 
     Args:
         courier: The way to the store.
-        register: What is known of the catalogue.
+        catalogue: What is known of the catalogue.
         place_of: Answers where a table lies.
         in_cluster: Whether keys are spread over slots.
     """
 
     def __init__(
-        self, courier: Courier, register: Catalogue, place_of: Callable[[Table], Place], *, in_cluster: bool
+        self, courier: Courier, catalogue: Catalogue, place_of: Callable[[Table], Place], *, in_cluster: bool
     ) -> None:
         self._courier = courier
-        self._catalogue = register
+        self._catalogue = catalogue
         self._place_of = place_of
         self._in_cluster = in_cluster
 
