@@ -31,8 +31,8 @@ from kvmodel.drivers.base import (
     Table,
     Version,
 )
+from kvmodel.drivers.refusals import conflict_of
 from kvmodel.errors import (
-    AlreadyExists,
     Conflict,
     DecodingError,
     KvModelError,
@@ -246,22 +246,8 @@ class ByteWrite:
 
     def _conflict(self, failures: Sequence[tuple[Mutation, list[Key]]]) -> Conflict:
         keys = [(mutation.table.name, key) for mutation, failed in failures for key in failed]
-        table, key = keys[0] if len(keys) == 1 else (None, None)
-        if all(isinstance(mutation, Put) and mutation.expect is ABSENT for mutation, _ in failures):
-            return AlreadyExists(
-                "this key is taken: change the record that is there, or save() to replace it whatever it is",
-                keys=keys,
-                table=table,
-                key=key,
-                store=self.store,
-            )
-        return Conflict(
-            "somebody else wrote first and nothing was written: read again, then retry",
-            keys=keys,
-            table=table,
-            key=key,
-            store=self.store,
-        )
+        taken = all(isinstance(mutation, Put) and mutation.expect is ABSENT for mutation, _ in failures)
+        return conflict_of(keys, self.store, taken=taken)
 
 
 def prepare(

@@ -1,4 +1,7 @@
-"""Refusals that follow from a driver's capabilities alone: what it denies, it denies before anything is sent."""
+"""Refusals that all drivers word alike.
+
+What follows from a driver's capabilities alone is denied before anything is sent.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ from kvmodel.drivers.base import (
     Table,
     Watch,
 )
-from kvmodel.errors import TooLarge, Unsupported
+from kvmodel.errors import AlreadyExists, Conflict, TooLarge, Unsupported
 
-__all__ = ["refuse_slice", "refuse_watch", "refuse_write"]
+__all__ = ["conflict_of", "refuse_slice", "refuse_watch", "refuse_write"]
 
 Scope = Callable[[Table, Key], Hashable]
 
@@ -32,6 +35,32 @@ _REACH = {
     Watch.PARTITION: "this store watches one partition at a time: give the values of its partition fields",
 }
 _RANKS = list(Watch)
+
+
+def conflict_of(keys: Sequence[tuple[str, Key]], store: str, *, taken: bool) -> Conflict:
+    """Answer the error of expectations that do not hold; nothing was written.
+
+    Args:
+        keys: The tables and keys concerned, as far as the store names them.
+        store: The store's address.
+        taken: Whether all that failed is that keys were to be free.
+    """
+    table, key = keys[0] if len(keys) == 1 else (None, None)
+    if taken:
+        return AlreadyExists(
+            "this key is taken: change the record that is there, or save() to replace it whatever it is",
+            keys=keys,
+            table=table,
+            key=key,
+            store=store,
+        )
+    return Conflict(
+        "somebody else wrote first and nothing was written: read again, then retry",
+        keys=keys,
+        table=table,
+        key=key,
+        store=store,
+    )
 
 
 def refuse_slice(capabilities: Capabilities, table: Table, slice: Slice) -> None:

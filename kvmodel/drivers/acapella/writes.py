@@ -40,8 +40,8 @@ from kvmodel.drivers.base import (
     Version,
 )
 from kvmodel.drivers.meter import spend
+from kvmodel.drivers.refusals import conflict_of
 from kvmodel.errors import (
-    AlreadyExists,
     Conflict,
     OutcomeUnknown,
     StoreError,
@@ -387,23 +387,8 @@ class Writer:
             raise TimedOut("time ran out before this was sent: raise the timeout", store=self._session.store)
 
     def _conflict(self, steps: Sequence[Step]) -> Conflict:
-        table, key = (steps[0].place.table.name, steps[0].mutation.key) if len(steps) == 1 else (None, None)
-        keys = [_name(step) for step in steps]
-        if all(isinstance(step.mutation, Put) and step.expect is ABSENT for step in steps):
-            return AlreadyExists(
-                "this key is taken: change the record that is there, or save() to replace it whatever it is",
-                keys=keys,
-                table=table,
-                key=key,
-                store=self._session.store,
-            )
-        return Conflict(
-            "somebody else wrote first and nothing was written: read again, then retry",
-            keys=keys,
-            table=table,
-            key=key,
-            store=self._session.store,
-        )
+        taken = all(isinstance(step.mutation, Put) and step.expect is ABSENT for step in steps)
+        return conflict_of([_name(step) for step in steps], self._session.store, taken=taken)
 
 
 def _name(step: Step) -> tuple[str, Key]:

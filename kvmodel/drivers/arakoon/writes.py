@@ -25,7 +25,8 @@ from kvmodel.drivers.arakoon.protocol import Refusal
 from kvmodel.drivers.arakoon.requests import Requests
 from kvmodel.drivers.arakoon.steps import Step
 from kvmodel.drivers.base import ABSENT, CheckRange, Delete, Key, Mutation, Outcome, Put, Status
-from kvmodel.errors import AlreadyExists, BudgetExceeded, Conflict, OutcomeUnknown, StoreError, TimedOut
+from kvmodel.drivers.refusals import conflict_of
+from kvmodel.errors import BudgetExceeded, Conflict, OutcomeUnknown, StoreError, TimedOut
 
 __all__ = ["Writer"]
 
@@ -194,24 +195,10 @@ class Writer:
 
     def _conflict(self, failures: Sequence[tuple[Operation, list[Key]]]) -> Conflict:
         keys = [(operation.layout.table.name, key) for operation, failed in failures for key in failed]
-        table, key = keys[0] if len(keys) == 1 else (None, None)
-        if all(
+        taken = all(
             isinstance(operation.mutation, Put) and operation.mutation.expect is ABSENT for operation, _ in failures
-        ):
-            return AlreadyExists(
-                "this key is taken: change the record that is there, or save() to replace it whatever it is",
-                keys=keys,
-                table=table,
-                key=key,
-                store=self.requests.address,
-            )
-        return Conflict(
-            "somebody else wrote first and nothing was written: read again, then retry",
-            keys=keys,
-            table=table,
-            key=key,
-            store=self.requests.address,
         )
+        return conflict_of(keys, self.requests.address, taken=taken)
 
 
 def _key(operation: Operation) -> Key:

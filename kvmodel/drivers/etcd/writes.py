@@ -36,8 +36,8 @@ from kvmodel.drivers.etcd.messages import (
 )
 from kvmodel.drivers.etcd.operations import AnyPiece, Piece, RangePiece, written_version
 from kvmodel.drivers.etcd.reading import KEYS_PAGE, Reader
+from kvmodel.drivers.refusals import conflict_of
 from kvmodel.errors import (
-    AlreadyExists,
     BudgetExceeded,
     Conflict,
     NotFound,
@@ -477,22 +477,8 @@ def _name(piece: AnyPiece) -> tuple[str, Key]:
 def conflict(failures: Sequence[tuple[AnyPiece, list[Key]]], store: str) -> Conflict:
     """Answer the error of a write whose expectations do not hold, with the keys concerned."""
     keys = [(piece.place.codec.table.name, key) for piece, failed in failures for key in failed]
-    table, key = keys[0] if len(keys) == 1 else (None, None)
-    if all(isinstance(piece.mutation, Put) and piece.mutation.expect is ABSENT for piece, _ in failures):
-        return AlreadyExists(
-            "this key is taken: change the record that is there, or save() to replace it whatever it is",
-            keys=keys,
-            table=table,
-            key=key,
-            store=store,
-        )
-    return Conflict(
-        "somebody else wrote first and nothing was written: read again, then retry",
-        keys=keys,
-        table=table,
-        key=key,
-        store=store,
-    )
+    taken = all(isinstance(piece.mutation, Put) and piece.mutation.expect is ABSENT for piece, _ in failures)
+    return conflict_of(keys, store, taken=taken)
 
 
 def too_large(pieces: Sequence[AnyPiece], size: int, limit: int, store: str) -> TooLarge:

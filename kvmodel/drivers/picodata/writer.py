@@ -25,8 +25,8 @@ from kvmodel.drivers.picodata.bounds import Params
 from kvmodel.drivers.picodata.errors import is_division
 from kvmodel.drivers.picodata.operations import Piece, stamped
 from kvmodel.drivers.picodata.statements import Statement, block
+from kvmodel.drivers.refusals import conflict_of
 from kvmodel.errors import (
-    AlreadyExists,
     BudgetExceeded,
     Conflict,
     KvModelError,
@@ -351,23 +351,9 @@ class Writer:
     def conflict(self, failing: Sequence[Piece], asked: Sequence[Piece] = ()) -> Conflict:
         """Answer the error of expectations that failed."""
         keys: list[tuple[str, Key]] = [piece.name for piece in failing]
-        table, key = keys[0] if len(keys) == 1 else (None, None)
         blamed = failing or asked
-        if blamed and all(isinstance(piece.mutation, Put) and piece.expect is ABSENT for piece in blamed):
-            return AlreadyExists(
-                "this key is taken: change the record that is there, or save() to replace it whatever it is",
-                keys=keys,
-                table=table,
-                key=key,
-                store=self.reach.address,
-            )
-        return Conflict(
-            "somebody else wrote first and nothing was written: read again, then retry",
-            keys=keys,
-            table=table,
-            key=key,
-            store=self.reach.address,
-        )
+        taken = bool(blamed) and all(isinstance(piece.mutation, Put) and piece.expect is ABSENT for piece in blamed)
+        return conflict_of(keys, self.reach.address, taken=taken)
 
     def _check_parameters(self, params: Params) -> None:
         if len(params.values) > MAX_PARAMETERS:

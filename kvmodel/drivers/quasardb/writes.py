@@ -34,6 +34,7 @@ from kvmodel.drivers.base import (
 from kvmodel.drivers.quasardb.client import QuasardbClient
 from kvmodel.drivers.quasardb.errors import Effect, LibraryError
 from kvmodel.drivers.quasardb.names import Place
+from kvmodel.drivers.refusals import conflict_of
 from kvmodel.errors import (
     AlreadyExists,
     Conflict,
@@ -130,7 +131,7 @@ class _Writer:
             if found is None:
                 raise _Lost from error
             if self._place.is_alive(found, self._now):
-                raise self._taken() from error
+                raise self._conflict(taken=True) from error
             await self._swap(found)
         return False
 
@@ -298,21 +299,8 @@ class _Writer:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _taken(self) -> AlreadyExists:
-        key = self._step.mutation.key
-        return AlreadyExists(
-            "this key is taken: change the record that is there, or save() to replace it whatever it is",
-            keys=[(self._place.table.name, key)],
-            store=self._client.store,
-        )
-
-    def _conflict(self) -> Conflict:
-        key = self._step.mutation.key
-        return Conflict(
-            "somebody else wrote first and nothing was written: read again, then retry",
-            keys=[(self._place.table.name, key)],
-            store=self._client.store,
-        )
+    def _conflict(self, *, taken: bool = False) -> Conflict:
+        return conflict_of([(self._place.table.name, self._step.mutation.key)], self._client.store, taken=taken)
 
 
 def _was_refused(error: OutcomeUnknown) -> bool:

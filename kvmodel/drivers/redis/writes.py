@@ -36,7 +36,8 @@ from kvmodel.drivers.redis.catalogue import CatalogueRow
 from kvmodel.drivers.redis.courier import Courier, Request, call
 from kvmodel.drivers.redis.layout import Area, Bounds, Place, Spot
 from kvmodel.drivers.redis.scripts import WRITE
-from kvmodel.errors import AlreadyExists, BudgetExceeded, Conflict, StoreError, ValidationError
+from kvmodel.drivers.refusals import conflict_of
+from kvmodel.errors import BudgetExceeded, Conflict, StoreError, ValidationError
 
 __all__ = ["GRACE", "Call", "Step", "encode", "found_done", "halves", "look_up", "make_call", "outcomes_of", "written"]
 
@@ -256,22 +257,8 @@ def written(step: Step) -> Outcome:
 
 def _conflict(failures: Sequence[tuple[Step, Sequence[bytes]]], store: str) -> Conflict:
     keys = [(step.place.table.name, key) for step, names in failures for key in _keys_of(step, names)]
-    table, key = keys[0] if len(keys) == 1 else (None, None)
-    if all(isinstance(step.mutation, Put) and step.mutation.expect is ABSENT for step, _ in failures):
-        return AlreadyExists(
-            "this key is taken: change the record that is there, or save() to replace it whatever it is",
-            keys=keys,
-            table=table,
-            key=key,
-            store=store,
-        )
-    return Conflict(
-        "somebody else wrote first and nothing was written: read again, then retry",
-        keys=keys,
-        table=table,
-        key=key,
-        store=store,
-    )
+    taken = all(isinstance(step.mutation, Put) and step.mutation.expect is ABSENT for step, _ in failures)
+    return conflict_of(keys, store, taken=taken)
 
 
 def _keys_of(step: Step, names: Sequence[bytes]) -> list[Key]:
