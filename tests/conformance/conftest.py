@@ -107,7 +107,9 @@ def quasardb_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def acapella_url() -> Iterator[str]:
     """An emulated server with an account, in a process of its own."""
-    command = [sys.executable, "-m", "kvmodel.testing.acapella", "--account", "user:secret"]
+    # A lock that is waited for in vain ends in a write whose fate is unknown: not here, however busy the machine.
+    patience = ["--lock-timeout", "30"]
+    command = [sys.executable, "-m", "kvmodel.testing.acapella", "--account", "user:secret", *patience]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

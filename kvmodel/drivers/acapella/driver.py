@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
 import time
@@ -132,6 +133,7 @@ class AcapellaDriver(Driver):
         )
         self._guesses = api_prefix is None and account is None
         self._session = self._make_session(DEFAULT_PREFIX if api_prefix is None else api_prefix)
+        self._transactions = asyncio.Semaphore(connections)
         self._account = account
         self._page_bytes = min(PAGE_BYTES, max_reply_bytes // 2)
         self._quorum = quorum
@@ -287,6 +289,7 @@ class AcapellaDriver(Driver):
             until,
             max_batch=self.capabilities.max_batch or PAGE,
             max_request_bytes=self.capabilities.max_request_bytes or _MAX_REQUEST_BYTES,
+            transactions=self._transactions,
         )
         if time.monotonic() >= until:
             raise TimedOut("time ran out before anything was sent: raise the timeout", store=self.address)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Coroutine, Generator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 from kvmodel.drivers.acapella import protocol
 from kvmodel.drivers.acapella.paths import check_parts
 from kvmodel.drivers.acapella.protocol import Json, Quorum, dump_json
 from kvmodel.drivers.base import Outcome, Status
-from kvmodel.errors import BatchError, Closed, KvModelError, OutcomeUnknown, Unsupported, ValidationError
+from kvmodel.errors import BatchError, Closed, KvModelError, OutcomeUnknown, StoreError, Unsupported, ValidationError
 
 if TYPE_CHECKING:
     from kvmodel.drivers.acapella.session import Session
@@ -71,17 +72,20 @@ class Entry:
         self.version, self.value = found
         return self.value
 
-    async def listen(self, wait_version: int | None = None, timeout: float | None = None) -> Json:
+    async def listen(self, wait_version: int | None = None, timeout: float | timedelta | None = None) -> Json:
         """Wait until the version is beyond ``wait_version``, then answer the value.
 
         Args:
             wait_version: Which version is known; left out, the one that this entry has.
-            timeout: How many seconds to wait, cut to whole ones; left out, as long as the server does (30 s).
+            timeout: How long to wait, a timedelta or seconds, cut to whole ones; left out, as long as the server does
+                (30 s).
 
         Raises:
             TimedOut: Nothing changed meanwhile.
         """
         known = self.version if wait_version is None else wait_version
+        if isinstance(timeout, timedelta):
+            timeout = timeout.total_seconds()
         seconds = None if timeout is None else max(math.floor(timeout), 0)
         found = await self._session.call(
             protocol.listen(
@@ -263,6 +267,12 @@ class Batch:
             for item in group:
                 item.queued.error = error
             return
+        except asyncio.CancelledError:  # Had it gone out, it would be an OutcomeUnknown.
+            for item in group:
+                item.queued.error = StoreError(
+                    "the batch was cancelled before this was sent: nothing was written", store=self._session.store
+                )
+            raise
         for item, version in zip(group, versions, strict=True):
             item.entry.version, item.entry.value = version, item.value
 

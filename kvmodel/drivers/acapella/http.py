@@ -71,7 +71,7 @@ class Http:
     Args:
         host, port: Where the server is.
         tls: How to encrypt; ``None`` for not at all.
-        connections: How many connections at the most, and so how many requests at once.
+        connections: How many connections at the most, and so how many requests at once; those apart do not count.
         max_reply_bytes: The longest reply that is read.
     """
 
@@ -94,7 +94,7 @@ class Http:
         headers: dict[str, str],
         seconds: float,
         repeats: bool,
-        waits: bool = False,
+        apart: bool = False,
     ) -> Reply:
         """Send a request and read its reply.
 
@@ -105,7 +105,8 @@ class Http:
             headers: Headers besides those that every request has.
             seconds: How long it may take.
             repeats: Whether it does no harm to send it twice.
-            waits: Whether the server is asked to take its time; such requests don't take connections from the others.
+            apart: Whether it neither takes a connection from the others nor waits for one: the server is asked to take
+                its time, or the others may wait for just this, as for the end of a transaction that has locks.
 
         Raises:
             Unsent: It did not go out.
@@ -114,14 +115,14 @@ class Http:
         attempt = _Attempt(repeats=repeats)
         try:
             async with asyncio.timeout(seconds):
-                return await self._exchange(method, target, body, headers, attempt, waits)
+                return await self._exchange(method, target, body, headers, attempt, apart)
         except (TimeoutError, asyncio.CancelledError, aiohttp.ClientError, OSError, _Repeated) as error:
             raise (Lost if attempt.sent else Unsent) from error
 
     async def _exchange(
-        self, method: str, target: str, body: bytes | None, headers: dict[str, str], attempt: _Attempt, waits: bool
+        self, method: str, target: str, body: bytes | None, headers: dict[str, str], attempt: _Attempt, apart: bool
     ) -> Reply:
-        async with self._session(waits).request(
+        async with self._session(apart).request(
             method,
             URL(self._base + target, encoded=True),
             # The library warns of longer bytes, which it would write in one go.
@@ -153,13 +154,13 @@ class Http:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _session(self, waits: bool) -> aiohttp.ClientSession:
-        """Answer the pool for ordinary requests, or the one for those that wait, which has no limit."""
-        session = self._sessions.get(waits)
+    def _session(self, apart: bool) -> aiohttp.ClientSession:
+        """Answer the pool for ordinary requests, or the one for those apart, which has no limit."""
+        session = self._sessions.get(apart)
         if session is None:
-            session = self._sessions[waits] = aiohttp.ClientSession(
+            session = self._sessions[apart] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=0 if waits else self._connections,
+                    limit=0 if apart else self._connections,
                     keepalive_timeout=_KEPT,
                     ssl=True if self._tls is None else self._tls,
                 ),

@@ -12,6 +12,7 @@ from kvmodel.errors import ValidationError
 
 if TYPE_CHECKING:
     from kvmodel.drivers.acapella.session import Session
+    from kvmodel.drivers.acapella.transactions import Transaction
 
 __all__ = ["Cursor", "Tree"]
 
@@ -36,18 +37,27 @@ class Tree:
     def __repr__(self) -> str:
         return f"<Tree {self.name!r}>"
 
-    def cursor(self, key: Sequence[str]) -> Cursor:
-        """Answer the place of a key, without reading it. Nothing needs to be there."""
-        return Cursor(self, key)
+    def cursor(self, key: Sequence[str], transaction: Transaction | None = None) -> Cursor:
+        """Answer the place of a key, without reading it. Nothing needs to be there.
 
-    async def get_cursor(self, key: Sequence[str]) -> Cursor:
-        """Answer the place of a key with the value that is there now."""
-        cursor = Cursor(self, key)
+        Args:
+            key: The key.
+            transaction: What is done there is part of it; left out, of the one that made this tree, if one did.
+        """
+        return Cursor(self._inside(transaction), key)
+
+    async def get_cursor(self, key: Sequence[str], transaction: Transaction | None = None) -> Cursor:
+        """Answer the place of a key with the value that is there now. The arguments are those of :meth:`cursor`."""
+        cursor = self.cursor(key, transaction)
         await cursor.get()
         return cursor
 
     async def range(
-        self, first: Sequence[str] | None = None, last: Sequence[str] | None = None, limit: int | None = None
+        self,
+        first: Sequence[str] | None = None,
+        last: Sequence[str] | None = None,
+        limit: int | None = None,
+        transaction: Transaction | None = None,
     ) -> list[Cursor]:
         """Answer the nodes between two keys, in order.
 
@@ -55,18 +65,28 @@ class Tree:
             first: Where to begin; this key itself is left out.
             last: Where to end; this key is included.
             limit: How many at the most; left out or 0, all of them.
+            transaction: As for :meth:`cursor`.
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise ValidationError(f"a limit is a number of nodes, 0 or more, not {limit!r}")
+        tree = self._inside(transaction)
         call = protocol.tree_rows(
             self.name,
             self._quorum,
             after=check_parts(first or (), "first", empty=True),
             last=check_parts(last or (), "last", empty=True),
             limit=limit or 0,
-            transaction=self._transaction,
+            transaction=tree._transaction,
         )
-        return [Cursor(self, node.key, node.value) for node in await self._session.call(call)]
+        return [Cursor(tree, node.key, node.value) for node in await self._session.call(call)]
+
+    def _inside(self, transaction: Transaction | None) -> Tree:
+        """Answer this tree as a transaction sees it."""
+        return (
+            self
+            if transaction is None
+            else Tree(self._session, self.name, quorum=self._quorum, transaction=transaction.index)
+        )
 
 
 class Cursor:

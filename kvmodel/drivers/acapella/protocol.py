@@ -74,6 +74,7 @@ __all__ = [
 T_co = TypeVar("T_co", covariant=True)
 
 _JSON: Final = "application/json"
+_TRANSACTION: Final = "&transaction="
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -147,6 +148,11 @@ class Call(Generic[T_co]):
     waits: float = 0.0
 
     @property
+    def is_inside(self) -> bool:
+        """Whether it is a step of an open transaction, or its end."""
+        return _TRANSACTION in self.query or self.path.startswith("/v2/tx/")
+
+    @property
     def content_type(self) -> str | None:
         """What the body is said to be."""
         if self.body is None:
@@ -180,7 +186,7 @@ def _row_path(partition: Sequence[str], clustering: Sequence[str]) -> str:
 
 
 def _inside(transaction: int | None) -> str:
-    return "" if transaction is None else f"&transaction={transaction}"
+    return "" if transaction is None else f"{_TRANSACTION}{transaction}"
 
 
 def get(

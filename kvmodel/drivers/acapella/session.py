@@ -82,6 +82,11 @@ class Session:
         self._quiet = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def api_prefix(self) -> str:
+        """What the server's paths begin with, without a slash at the end."""
+        return self._prefix
+
     def __repr__(self) -> str:
         return f"<Session of {self.store}{' (closed)' if self._closed else ''}>"
 
@@ -300,7 +305,7 @@ class Session:
                 headers=headers,
                 seconds=left,
                 repeats=call.effect is Effect.READ,
-                waits=call.waits > 0,
+                apart=call.waits > 0 or call.is_inside,
             )
         except TooLong as failure:
             raise unreadable(call, self.store, "the reply is longer than max_reply_bytes") from failure

@@ -196,7 +196,11 @@ class TransactionContext:
         if transaction is None or not transaction.is_open:
             return
         if kind is None:
-            await transaction.commit()
+            try:
+                await transaction.commit()
+            except BaseException:
+                await transaction._give_up(_LETTING_GO)  # Others may be waiting for what it has locked.
+                raise
             return
         try:
             await transaction.rollback()

@@ -116,16 +116,25 @@ class Writer:
         until: When it has to be over.
         max_batch: How many rows one batch takes.
         max_request_bytes: How many bytes one batch takes.
+        transactions: How many transactions of this connection may be open at once.
     """
 
     def __init__(
-        self, session: Session, steps: Sequence[Step], until: float, *, max_batch: int, max_request_bytes: int
+        self,
+        session: Session,
+        steps: Sequence[Step],
+        until: float,
+        *,
+        max_batch: int,
+        max_request_bytes: int,
+        transactions: asyncio.Semaphore,
     ) -> None:
         self._session = session
         self._steps = steps
         self._until = until
         self._max_batch = max_batch
         self._max_request_bytes = max_request_bytes
+        self._transactions = transactions
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     # --- all or nothing -----------------------------------------------------------------------------------------------
@@ -213,6 +222,19 @@ class Writer:
     # --- a transaction ------------------------------------------------------------------------------------------------
 
     async def _transact(self) -> list[Outcome]:
+        """Write in a transaction when there is room for one."""
+        try:
+            async with asyncio.timeout(self._left()):
+                await self._transactions.acquire()
+        except TimeoutError:
+            self._check_time()
+            raise
+        try:
+            return await self._write_in_transaction()
+        finally:
+            self._transactions.release()
+
+    async def _write_in_transaction(self) -> list[Outcome]:
         """Write in a transaction, and leave none open behind."""
         steps = sorted(self._steps, key=lambda step: (step.place.is_tree, step.address))
         transaction = await self._session.transaction_manual(timeout=self._left())

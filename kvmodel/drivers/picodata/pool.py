@@ -433,7 +433,7 @@ class PicodataPool:
 
     async def _open_link(self, node: NodeAddress) -> Any:
         try:
-            return await asyncpg.connect(**self._arguments(node), timeout=self._timeout)
+            return await asyncpg.connect(**self._arguments(node))
         except asyncpg.PostgresError as error:
             if is_refused_login(error):
                 self._refused = error
@@ -456,6 +456,7 @@ class PicodataPool:
         options = settings.get("options")
         settings["options"] = f"{options},{_INVALIDATION}" if options else _INVALIDATION
         given.setdefault("ssl", self._tls or False)
+        given.setdefault("timeout", self._timeout)
         return {
             "user": self._user,
             "password": self._password,

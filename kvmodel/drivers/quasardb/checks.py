@@ -25,6 +25,8 @@ MAX_NAME_BYTES: Final = 1024
 
 _RESERVED: Final = "$"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_SECOND_YEAR: Final = datetime(1971, 1, 1, tzinfo=timezone.utc)
+_LAST: Final = datetime.max.replace(tzinfo=timezone.utc)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _WIDEST: Final = 1 << 63
 
@@ -96,9 +98,12 @@ def microseconds_at(moment: object) -> int | None:
             field="moment",
             store=STORE,
         )
-    if moment.astimezone(timezone.utc).year == _EPOCH.year:
+    # In UTC, the ends of the calendar may lie outside of it: astimezone would overflow.
+    if not _SECOND_YEAR <= moment <= _LAST:
         raise ValidationError(
-            "the year 1970 means 'never' to the store: give None for that", field="moment", store=STORE
+            "an expiry lies between the years 1971 and 9999: 1970 means 'never' to the store, give None for that",
+            field="moment",
+            store=STORE,
         )
     return (moment - _EPOCH) // _MICROSECOND
 
@@ -112,6 +117,12 @@ def microseconds_of(span: object) -> int:
             span = None
     if not isinstance(span, timedelta) or span <= timedelta():
         raise ValidationError("give a timedelta above zero, or a number of seconds", field="span", store=STORE)
+    if span > _LAST - datetime.now(timezone.utc):
+        raise ValidationError(
+            "this would end behind the year 9999: give a shorter one, or None to expires_at for never",
+            field="span",
+            store=STORE,
+        )
     return span // _MICROSECOND
 
 

@@ -463,7 +463,7 @@ class QuasardbClient(Documents):
 
         The library has no batch: this is a convenience, and saves no round trips. An item that fails does not stop the
         others, and raises nothing: it is in its result. An item is a :class:`BatchRequest`, or a tuple of the
-        operation's name and its arguments: ``("put", "key", b"content")``.
+        operation's name and its arguments: ``("put", "key", b"content")``. A batch that is cancelled ends there.
         """
         results = []
         for given, request in requests_of(requests):
@@ -475,6 +475,8 @@ class QuasardbClient(Documents):
                 call = getattr(self, request.operation.value)
                 result = await call(request.key, *request.arguments())
             except KvModelError as error:
+                if isinstance(error.__cause__, asyncio.CancelledError):
+                    raise  # It is the batch that was cancelled: nothing more of it is to be done.
                 results.append(BatchResult(shown, error=error))
             else:
                 results.append(BatchResult(shown, result))

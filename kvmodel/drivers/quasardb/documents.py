@@ -6,7 +6,8 @@ which names they lie. So a document is there from one moment to the next, or not
 slices that nobody can download. Every upload names its slices anew, so that two of them can't mix.
 
 The manual's own layout is read as well: slices under the key and their number, from 0 on, up to the first that is
-absent. Whether such an upload was complete, nobody can tell.
+absent. Whether such an upload was complete, nobody can tell. A head is no slice: ``report-10`` is another document than
+``report-1``, not a part of it.
 
 Rules. At no time is more than one slice in memory, in each process. Files are read and written in threads.
 """
@@ -27,7 +28,7 @@ import attrs
 
 from kvmodel.drivers.formats.records import pack, unpack
 from kvmodel.drivers.quasardb.checks import MAX_NAME_BYTES, check_name
-from kvmodel.errors import AlreadyExists, DecodingError, KvModelError, NotFound, ValidationError
+from kvmodel.errors import AlreadyExists, DecodingError, KvModelError, NotFound, TooLarge, ValidationError
 
 __all__ = ["SLICE_BYTES", "Documents", "File"]
 
@@ -79,6 +80,8 @@ class Documents:
     @abstractmethod
     async def remove(self, key: str) -> None: ...
     @abstractmethod
+    async def remove_if(self, key: str, comparand: bytes) -> None: ...
+    @abstractmethod
     async def exists(self, key: str) -> bool: ...
     @abstractmethod
     async def expires_at(self, key: str, moment: datetime | None) -> None: ...
@@ -99,7 +102,7 @@ class Documents:
             AlreadyExists: There is an entry of this key.
         """
         key = PREFIX + secrets.token_hex(12) if key is None else _document_key(key)
-        if await self.exists(key) or await self.exists(f"{key}0"):
+        if await self.exists(key) or await self._is_old_slice(f"{key}0"):
             raise AlreadyExists("there is a document of this key: delete it first", key=(key,), store=self.store)
         if not isinstance(file, str | os.PathLike):
             return await self._store(file, key)
@@ -112,14 +115,19 @@ class Documents:
     async def _store(self, source: BinaryIO, key: str) -> str:
         token = secrets.token_hex(12)
         stored: list[str] = []
+        head = b""
         size = 0
         try:
             while slice := await asyncio.to_thread(_read_slice, source, min(SLICE_BYTES, self.max_value_bytes)):
                 stored.append(f"{key}/{token}/{len(stored)}")
                 await self.put(stored[-1], slice)
                 size += len(slice)
-            await self.put(key, _Head(token, size, len(stored)).encode())
+            head = _Head(token, size, len(stored)).encode()
+            await self.put(key, head)
         except Exception:
+            if head:  # It may be there, if only the answer was lost; and if so, nobody else's is like it.
+                with contextlib.suppress(KvModelError):
+                    await self.remove_if(key, head)
             for name in stored:
                 with contextlib.suppress(KvModelError):
                     await self.remove(name)
@@ -158,7 +166,7 @@ class Documents:
         try:
             return _Head.decode(key, await self.get(key))
         except NotFound:
-            if await self.exists(f"{key}0"):
+            if await self._is_old_slice(f"{key}0"):
                 return None
             raise NotFound("there is no document of this key", key=(key,), store=self.store) from None
 
@@ -174,6 +182,8 @@ class Documents:
                 raise DecodingError(
                     "a slice of this document is gone: was it deleted meanwhile?", key=(key,), store=self.store
                 ) from error
+            if names is None and slice.startswith(_MAGIC):
+                break  # Another document, of which the key goes on with this number.
             await asyncio.to_thread(_write_all, sink, slice)
             size += len(slice)
             number += 1
@@ -206,9 +216,18 @@ class Documents:
 
     async def _slices_of_old(self, key: str) -> list[str]:
         names: list[str] = []
-        while await self.exists(f"{key}{len(names)}"):
+        while await self._is_old_slice(f"{key}{len(names)}"):
             names.append(f"{key}{len(names)}")
         return names
+
+    async def _is_old_slice(self, name: str) -> bool:
+        """Whether a name is that of a slice in the manual's layout, and not of a document by itself."""
+        try:
+            return not (await self.get(name)).startswith(_MAGIC)
+        except TooLarge:
+            return True
+        except (NotFound, DecodingError):
+            return False
 
     async def expire_document(self, key: str, moment: datetime | None) -> None:
         """Let a document expire at an aware point in time, or never (``None``): the head first, then all slices.

@@ -142,11 +142,13 @@ class Worker(asyncio.Protocol):
         assert self._request is None
         self._number += 1
         limit = max(int((until - self._loop.time()) * 1000), 0)
-        self._request = Request(self._number, name, limit, arguments)
+        request = Request(self._number, name, limit, arguments)
+        data = encode_request(request)  # What can't be encoded must not leave the worker taken.
+        self._request = request
         self._reply = self._loop.create_future()
         self._on_done = on_done
         self._timer = self._loop.call_at(until, self._expire)
-        self._transport.write(encode_request(self._request))
+        self._transport.write(data)
         return self._reply
 
     def _expire(self) -> None:

@@ -180,7 +180,8 @@ class _Writer:
             other = await self._write("compare_and_swap", data, found)
         except NotFound as error:
             raise _Lost from error
-        if other is not None and other != data:
+        # Our own stamp there means that an earlier attempt had done it. Without stamps, equal content may be another's.
+        if other is not None and (self._place.is_plain or other != data):
             raise _Lost
 
     # --- deleting -----------------------------------------------------------------------------------------------------

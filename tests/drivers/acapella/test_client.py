@@ -87,7 +87,7 @@ async def test_strange_keys(session: Session) -> None:
 
 
 async def test_listening(session: Session) -> None:
-    """It ends with the change, or with the time; the entry knows the new version then."""
+    """It ends with the change, or with the time, a timedelta or seconds; the entry knows the new version then."""
     entry = session.entry(KEY)
     waiting = asyncio.create_task(entry.listen(timeout=10))
     await session.entry(KEY).set("news")
@@ -96,6 +96,8 @@ async def test_listening(session: Session) -> None:
     assert entry.version == 1
     with pytest.raises(TimeoutError):
         await entry.listen(timeout=0.5)
+    with pytest.raises(TimeoutError):
+        await entry.listen(timeout=timedelta(milliseconds=900))
     assert await entry.listen(wait_version=0) == "news"
 
 
@@ -220,6 +222,27 @@ async def test_a_cancelled_batch_is_unknown(session: Session, server: AcapellaSe
         await sending
 
 
+async def test_a_cancelled_batch_tells_what_was_not_sent(server: AcapellaServer) -> None:
+    """What waited for a connection was not written: its outcome says so, and so does whoever awaits the write."""
+    async with Session("127.0.0.1", server.port, connections=1) as session:
+        server.mishaps.append(Mishap(Answer.SILENCE))
+        batch = session.batch_manual()
+        queued = [session.entry([partition], ["a"]).set(1, batch=batch) for partition in "pq"]
+        sending = asyncio.create_task(batch.send())
+        await until_true(lambda: len(server.seen) == 1)
+        sending.cancel()
+
+        with pytest.raises(kv.BatchError) as caught:
+            await sending
+
+        assert [outcome.status for outcome in caught.value.outcomes] == [kv.Status.UNKNOWN, kv.Status.FAILED]
+        assert caught.value.done == 0
+        for write, error in zip(queued, (kv.OutcomeUnknown, kv.StoreError), strict=True):
+            with pytest.raises(error):
+                await write
+        assert await session.get_version(["q"], ["a"]) == 0
+
+
 async def test_a_batch_is_sent_once(session: Session, server: AcapellaServer) -> None:
     """It takes one write a key, and none after it was sent; an empty one sends nothing."""
     batch = session.batch_manual()
@@ -253,6 +276,31 @@ async def test_a_transaction_commits_with_its_block(session: Session) -> None:
 
     assert (await session.get_entry(KEY)).value == "inside"
     assert (await session.tree(["t"]).get_cursor(["a"])).value == "node"
+
+
+async def test_a_tree_takes_a_transaction(session: Session) -> None:
+    """``cursor``, ``get_cursor`` and ``range`` of a session's tree are part of the transaction that they are given."""
+    tree = session.tree(["t"])
+    async with session.transaction() as tx:
+        await tree.cursor(["a"], tx).set("node")
+        assert (await tree.get_cursor(["a"], tx)).value == "node"
+        (found,) = await tree.range(transaction=tx)
+        await found.set("again")
+        assert (await tree.get_cursor(["a"])).value is None
+        assert await tree.range() == []
+
+    assert (await tree.get_cursor(["a"])).value == "again"
+
+
+async def test_a_failed_commit_frees_its_locks(session: Session, server: AcapellaServer) -> None:
+    """A block whose commit is refused rolls back: nobody has to wait until the server loses patience."""
+    with pytest.raises(CasError):
+        async with session.transaction() as tx:
+            await tx.entry(KEY).set(1)
+            server.mishaps.append(Mishap(Answer.STATUS, status=409, path="/commit"))
+
+    assert server.store.open_transactions == 0
+    assert await session.entry(KEY).set(2) == 1
 
 
 async def test_an_exception_rolls_back(session: Session, server: AcapellaServer) -> None:

@@ -351,6 +351,50 @@ async def test_a_lock_that_times_out_is_a_conflict(db: kv.Database, session: Ses
     assert not await Item.objects.exists("r", "new")
 
 
+async def test_a_transaction_never_waits_for_those_that_wait_for_it(server: AcapellaServer) -> None:
+    """Writes that a lock holds up may have taken all connections: its owner goes on all the same."""
+    server.lock_timeout = 30
+    async with kv.connect(server.url, connections=2) as db:
+        await Item.objects.save(Item("s", "a", 1))
+        assert isinstance(db.native, Session)
+        tx = await db.native.transaction_manual()
+        await tx.get_entry(["items", "s"], ["a"], watch=True)
+        server.seen.clear()
+
+        waiting = [asyncio.create_task(Item.objects.save(Item("s", "a", number))) for number in range(5)]
+        await until_true(lambda: len(server.seen) == 2)
+        await tx.keep_alive()
+        assert server.store.open_transactions == 1
+        await tx.commit()
+
+        assert len(await asyncio.gather(*waiting)) == 5
+
+
+async def test_transactions_are_bounded_like_connections(server: AcapellaServer) -> None:
+    """Their requests have connections of their own, so there are no more of them at once than that."""
+    server.lock_timeout = 30
+    async with kv.connect(server.url, connections=2) as db:
+        await Item.objects.save(Item("s", "a", 1))
+        most = 0
+
+        async def add(number: int) -> None:
+            nonlocal most
+            async with db.unit_of_work(verify=True) as uow:
+                await Item.objects.get("s", "a")
+                uow.add(Item("r", f"{number}"))
+            most = max(most, server.store.open_transactions)
+
+        assert isinstance(db.native, Session)
+        lock = await db.native.transaction_manual()
+        await lock.get_entry(["items", "s"], ["a"], watch=True)
+        tasks = [asyncio.create_task(add(number)) for number in range(6)]
+        await until_true(lambda: server.store.open_transactions == 3)
+        await lock.rollback()
+        await asyncio.gather(*tasks)
+
+        assert most <= 2
+
+
 async def test_a_free_key_may_have_been_used_before(db: kv.Database, server: AcapellaServer) -> None:
     """A deleted row keeps its version: ``create`` looks at what refused it, alone, in a batch and in a transaction."""
     for shelf in "st":

@@ -49,7 +49,7 @@ class Scripted:
         headers: dict[str, str],
         seconds: float,
         repeats: bool,
-        waits: bool = False,
+        apart: bool = False,
     ) -> Reply:
         path, _, query = target.partition("?")
         self.sent.append({"method": method, "path": path, "query": query, "headers": headers, "body": body})

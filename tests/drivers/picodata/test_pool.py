@@ -120,6 +120,12 @@ async def test_connect_kwargs_reach_asyncpg(cluster: LocalPicodata) -> None:
         await kv.connect(cluster.url, connect_kwargs=3)
 
 
+async def test_connect_kwargs_may_name_what_the_driver_sets_itself(cluster: LocalPicodata) -> None:
+    """How long asyncpg tries to connect is the user's choice; where to is the pool's."""
+    async with kv.connect(cluster.url, connect_kwargs={"timeout": 5, "host": "nowhere.invalid"}) as db:
+        assert [row[0] for row in await native(db).fetch("SELECT 1")] == [1]
+
+
 async def test_options_in_the_url(cluster: LocalPicodata) -> None:
     """What text can carry; keywords win; an unknown one is an error that names the known ones."""
     async with kv.connect(f"{cluster.url}?pool_size=4&discovery=true&topology_update_interval=0") as db:

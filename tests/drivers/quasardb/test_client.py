@@ -140,6 +140,34 @@ async def test_naive_datetimes_are_refused(client: QuasardbClient) -> None:
             await client.expires_from_now("k", span)  # type: ignore[arg-type]  # what is refused
 
 
+_UTC = timezone.utc
+_EAST, _WEST = timezone(timedelta(hours=5)), timezone(timedelta(hours=-5))
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.min.replace(tzinfo=_EAST),
+        datetime.min.replace(tzinfo=_UTC),
+        datetime(1970, 7, 1, tzinfo=_UTC),
+        datetime.max.replace(tzinfo=_WEST),
+    ],
+)
+async def test_moments_outside_of_the_stores_calendar_are_refused(client: QuasardbClient, moment: datetime) -> None:
+    """1970 means never to the store, and Python knows no year 10000: nothing is sent."""
+    with pytest.raises(kv.ValidationError), kv.budget(round_trips=0):
+        await client.expires_at("k", moment)
+
+
+@pytest.mark.parametrize("span", [timedelta.max, 1e12, float("inf"), float("nan"), timedelta(days=365 * 8200)])
+async def test_spans_beyond_the_calendar_are_refused(client: QuasardbClient, span: Any) -> None:
+    """Nothing is sent, and the client goes on."""
+    await client.put("k", b"one")
+    with pytest.raises(kv.ValidationError), kv.budget(round_trips=0):
+        await client.expires_from_now("k", span)
+    assert await client.get("k") == b"one"
+
+
 async def test_the_past_is_refused_by_the_cluster(client: QuasardbClient) -> None:
     """With some tolerance for clocks, so it has to decide."""
     await client.put("k", b"x")

@@ -132,6 +132,18 @@ async def test_a_broken_upload_is_never_downloadable(client: QuasardbClient, ser
 
 
 @pytest.mark.usefixtures("small")
+async def test_an_upload_whose_last_answer_is_lost_leaves_no_head(client: QuasardbClient, server: LocalServer) -> None:
+    """A head without slices would be listed, and stand in the way of the next upload."""
+    server.mishaps.append(Mishap("timed_out", call="put", skips=2, applies=True))
+
+    with pytest.raises(kv.OutcomeUnknown):
+        await client.upload(io.BytesIO(b"x" * (2 * SLICE)), "doc")
+
+    assert await client.prefix_get("doc") == []
+    assert await client.upload(io.BytesIO(b"y"), "doc") == "doc"
+
+
+@pytest.mark.usefixtures("small")
 async def test_an_upload_that_was_killed_leaves_what_can_be_removed(client: QuasardbClient) -> None:
     """Slices without a head: not downloadable, in the way of no other upload, removed by ``delete_document``."""
     await client.put(f"doc/{'a' * 24}/0", b"half")
@@ -187,6 +199,40 @@ async def test_the_manuals_layout_is_read(client: QuasardbClient) -> None:
 
     await client.delete_document("old")
     assert await client.prefix_get("old") == ["old4"]
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_document_is_no_slice_of_another(client: QuasardbClient) -> None:
+    """``doc-10`` goes on where ``doc-1`` ends, as slices in the manual's layout do, and is another document."""
+    for number in (0, 1):
+        await client.upload(io.BytesIO(b"ten"), f"doc-1{number}")
+
+    with pytest.raises(kv.NotFound):
+        await client.download("doc-1", io.BytesIO())
+    with pytest.raises(kv.NotFound):
+        await client.delete_document("doc-1")
+    with pytest.raises(kv.NotFound):
+        await client.expire_document("doc-1", None)
+    await client.upload(io.BytesIO(b"one"), "doc-1")
+    await client.delete_document("doc-1")
+
+    sink = io.BytesIO()
+    assert await client.download("doc-10", sink) == 3
+    assert sink.getvalue() == b"ten"
+    assert await client.list_documents("doc-") == ["doc-10", "doc-11"]
+
+
+async def test_the_manuals_layout_ends_at_a_document(client: QuasardbClient) -> None:
+    """Neither reading nor deleting goes on into a document whose key is the next number."""
+    await client.put("old0", b"all of it")
+    await client.upload(io.BytesIO(b"another"), "old1")
+
+    sink = io.BytesIO()
+    assert await client.download("old", sink) == 9
+    await client.delete_document("old")
+
+    assert sink.getvalue() == b"all of it"
+    assert await client.list_documents("old") == ["old1"]
 
 
 @pytest.mark.usefixtures("small")

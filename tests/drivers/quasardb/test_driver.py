@@ -419,6 +419,20 @@ async def test_the_plain_layout(db: kv.Database, server: LocalServer) -> None:
     assert await objects.delete("a")
 
 
+async def test_equal_content_in_the_plain_layout_is_no_success(db: kv.Database, server: LocalServer) -> None:
+    """Of two who count up from the same content one is told of a conflict, though both write the same."""
+    objects = Old.objects.using(db)
+    await objects.create(Old("n", b"1"))
+    first, second = await objects.get("n"), await objects.get("n")
+    first.data = second.data = b"2"
+
+    await objects.save(first)
+    with pytest.raises(kv.Conflict):
+        await objects.save(second)
+
+    assert contents(server) == {"old:n": b"2"}
+
+
 async def test_names_in_the_plain_layout_are_the_librarys(db: kv.Database) -> None:
     """NUL would cut them, ``$`` is the store's own."""
     for name in ("a\0b", "x" * 1025):

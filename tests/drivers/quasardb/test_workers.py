@@ -256,6 +256,28 @@ async def test_a_cancelled_write_is_unknown(server: LocalServer) -> None:
         assert await client.get("a") == b"a"
 
 
+async def test_a_cancelled_batch_ends_there(server: LocalServer) -> None:
+    """What was under way is of unknown outcome; what comes behind it is not begun."""
+    async with client_of(server, workers=1) as client:
+        server.mishaps.append(Mishap(hold=0.3))
+        batch = asyncio.create_task(client.run_batch([("put", "a", b"a"), ("put", "b", b"b")]))
+        await until(lambda: server.calls)
+        batch.cancel()
+        with pytest.raises(kv.OutcomeUnknown):
+            await batch
+        assert await client.get_many(["a", "b"]) == [b"a", None]
+
+
+async def test_what_cannot_be_encoded_leaves_the_worker_free(server: LocalServer) -> None:
+    """The call fails, and the next one is carried out by the same worker."""
+    async with client_of(server, workers=1) as client:
+        pids = client.worker_pids
+        with pytest.raises(OverflowError):
+            await client.call("put_integer", "n", 1 << 70, key="n", until=time.monotonic() + 5)
+        await client.put_integer("n", 1)
+        assert client.worker_pids == pids
+
+
 async def test_who_waits_in_the_queue_may_be_cancelled(server: LocalServer) -> None:
     """Nothing was sent for him, and those behind him get their turn."""
     async with client_of(server, workers=1) as client:
