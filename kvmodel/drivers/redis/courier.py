@@ -52,9 +52,11 @@ class Request:
         words: The command.
         script: The script that it calls, if it does.
         may_ask: Whether it may be sent to a server that a slot is just moving to.
+        tidies: Which of the words says whether to tidy up. Where a slot is just moving to, nothing is: records that
+            have not come yet would seem to be gone.
         result: The reply, or the error that it ended with.
         asks: Who is asked out of turn, the next time.
-        loads: Whether the script's text is sent along, the next time.
+        loads: Whether the script's text is sent along, from then on: who lacked it may be asked in turns with another.
         waits: Whether there is to be a pause before.
         is_sent: Whether it was sent, the last time.
         lost, moves: How often its answer was lost, and how often it was sent elsewhere.
@@ -65,6 +67,7 @@ class Request:
     words: Words
     script: Script | None = None
     may_ask: bool = False
+    tidies: int | None = None
     result: Result = None
     asks: Node | None = None
     loads: bool = False
@@ -79,7 +82,11 @@ class Request:
         words = self.words
         if self.loads and self.script is not None:
             words = (b"EVAL", self.script.source, *words[2:])
-        return [words] if self.asks is None else [(b"ASKING",), words]
+        if self.asks is None:
+            return [words]
+        if self.tidies is not None:
+            words = (*words[: self.tidies], 0, *words[self.tidies + 1 :])
+        return [(b"ASKING",), words]
 
 
 def call(
@@ -146,7 +153,7 @@ class Courier:
 
     def _settle(self, request: Request, journey: _Journey) -> bool:
         """Look at what came back for a request; answer whether it is at its end."""
-        request.asks, request.waits, request.loads = None, False, False
+        request.asks, request.waits = None, False
         trouble = request.trouble
         if trouble is None:
             return not isinstance(request.result, RedisError) or self._judge(request, request.result, journey)

@@ -119,12 +119,19 @@ class Node:
             try:
                 if self._is_closed:
                     raise Unreachable("the connection was closed")
-                link = self._take_idle() or await self._dial(self.address)
+                link = self._take_idle() or await self._open()
             except BaseException:
                 self._room.leave()
                 raise
             self._busy.add(link)
             return link
+
+    async def _open(self) -> Link:
+        link = await self._dial(self.address)
+        if self._is_closed:  # Meanwhile.
+            link.abort()
+            raise Unreachable("the connection was closed")
+        return link
 
     def _take_idle(self) -> Link | None:
         """Answer a connection that nobody uses, and that the server has not closed meanwhile."""

@@ -75,7 +75,13 @@ def make_native(target: Target, topology: Topology) -> Redis[Any] | RedisCluster
         settings = target.settings
         remap: dict[str, Any] = {} if target.remap is None else {"address_remap": target.remap}
         return RedisCluster(
-            host=first.host, port=first.port, username=settings.username, password=settings.password, **remap
+            host=first.host,
+            port=first.port,
+            username=settings.username,
+            password=settings.password,
+            client_name=settings.client_name,
+            retry=cast("Any", retry),
+            **remap,
         )
     node = topology.node(0)
     address = target.addresses[0] if node is None else node.address

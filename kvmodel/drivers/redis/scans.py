@@ -85,8 +85,10 @@ class Directories:
         while slots:
             now, slots = slots[:taken], slots[taken:]
             answers = await self._courier.ask([walk.request(slot, len(now)) for slot in now], until)
-            for answer in answers:
+            for number, answer in enumerate(answers, start=1):
                 if walk.take(answer):
+                    if script is SWEEP:  # The others are asked again, but what they have removed is not there then.
+                        walk.live += sum(other[3] for other in answers[number:])
                     return walk.stretch(is_over=False)
             if is_first and after is not None and self._in_cluster:
                 slots = await self._occupied(place, now[-1] + 1, until)

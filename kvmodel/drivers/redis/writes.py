@@ -48,6 +48,8 @@ _KINDS: Final = {Put: b"p", Delete: b"d"}
 _REFUSED: Final = 2
 _HEAD_END: Final = 25
 _STAMP: Final = slice(1, 13)
+_TIDIES: Final = 3
+"""Which argument of the script says whether to tidy up."""
 _PER_STEP: Final = 160
 """How many bytes surround the variable parts of a step."""
 
@@ -157,6 +159,7 @@ def make_call(
     for _, described in areas.values():
         arguments += described
     request = call(WRITE, steps[0].slot, keys.all, arguments + body, may_ask=may_ask)
+    request.tidies = len(request.words) - len(arguments) - len(body) + _TIDIES
     return Call(steps, request, atomic, now)
 
 

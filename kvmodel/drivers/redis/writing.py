@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from kvmodel.drivers.base import CheckRange, Mutation, Outcome, Put, Status, Table
@@ -23,6 +24,7 @@ from kvmodel.drivers.redis.writes import (
 )
 from kvmodel.errors import (
     BudgetExceeded,
+    Closed,
     Conflict,
     KvModelError,
     OutcomeUnknown,
@@ -98,7 +100,12 @@ class Writer:
     async def _commit(self, steps: Sequence[Step], now: int, until: float) -> list[Outcome]:
         was_lost: OutcomeUnknown | None = None
         while True:
-            (done,) = await self._send([steps], now, until, atomic=True)
+            try:
+                (done,) = await self._send([steps], now, until, atomic=True)
+            except (StoreError, Closed) as error:
+                if was_lost is None or isinstance(error, OutcomeUnknown):
+                    raise
+                raise was_lost from error
             result = done.request.result
             if not isinstance(result, KvModelError):
                 break
@@ -144,7 +151,8 @@ class Writer:
 
     async def _raise_if_lost(self, calls: Sequence[Call], until: float) -> None:
         """Nothing of a batch was answered: raise, unless it is found to have been done."""
-        error = calls[0].request.result
+        errors = [done.request.result for done in calls]
+        error = next((error for error in errors if isinstance(error, OutcomeUnknown)), errors[0])
         if not isinstance(error, OutcomeUnknown):
             raise error
         for done in calls:
@@ -195,7 +203,10 @@ class Writer:
             if told == 1:
                 self._catalogue.done(places)
             elif told == 0:
-                await self._catalogue.look_again(places, until)
+                with suppress(
+                    StoreError
+                ):  # The records may be written: that is what counts. The next write looks again.
+                    await self._catalogue.look_again(places, until)
             return True
         result = requests[0].result
         if result == [_CHANGED]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,7 +16,8 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.redis import RedisDriver
 from kvmodel.drivers.redis.address import Kind, parse_target
-from kvmodel.drivers.redis.link import Address
+from kvmodel.drivers.redis.link import Address, Link, Settings, Unreachable, open_link
+from kvmodel.drivers.redis.nodes import Node
 from kvmodel.testing.redis import RedisCluster, RedisServer
 from tests.drivers.redis.models import User
 
@@ -228,3 +230,27 @@ def test_every_scheme_is_registered() -> None:
     for scheme in RedisDriver.schemes:
         found: object = find_driver(scheme)
         assert found is RedisDriver
+
+
+async def test_closed_while_a_connection_is_opened(server: RedisServer) -> None:
+    """Nothing is sent over a connection that is there only after closing, and it is closed too."""
+    is_dialing, goes_on = asyncio.Event(), asyncio.Event()
+    opened: list[Link] = []
+
+    async def dial(address: Address) -> Link:
+        is_dialing.set()
+        await goes_on.wait()
+        opened.append(await open_link(address, Settings()))
+        return opened[0]
+
+    node = Node(Address("127.0.0.1", server.port), dial, 1)
+    late = asyncio.create_task(node.exchange([(b"SET", b"late", b"1")], time.monotonic() + 10))
+    await is_dialing.wait()
+    node.close()
+    goes_on.set()
+
+    with pytest.raises(Unreachable):
+        await late
+    assert not opened[0].is_usable
+    assert node.connections == 0
+    assert server.command("EXISTS", "late") == 0

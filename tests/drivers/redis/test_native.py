@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import pytest
 from redis.asyncio import Redis, RedisCluster
 
@@ -28,6 +30,7 @@ async def test_of_a_cluster(cluster_db: kv.Database) -> None:
     assert isinstance(native, RedisCluster)
 
     assert await native.execute_command("ZCARD", "kv:{\x02red\x00}users") == 1
+    assert cast("Any", native).retry.get_retries() == 0
 
 
 async def test_closed_with_the_database(db: kv.Database) -> None:
