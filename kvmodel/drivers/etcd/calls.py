@@ -129,12 +129,12 @@ class Calls:
             OutcomeUnknown: A write was sent, and nobody knows what became of it.
             KvModelError: What the store said.
         """
-        self.check_open()
         data = request if isinstance(request, bytes) else request.encode()
         patience: float | None = None
         last: KvModelError | None = None
         attempt = 0
         while True:
+            self.check_open()
             endpoint = self.endpoints.current if node is None else self.endpoints.find(node)
             remaining = until - time.monotonic()
             if remaining <= 0:
@@ -208,7 +208,9 @@ class Calls:
 
     async def _ask(self, endpoint: Endpoint, path: str, data: bytes, limit: float) -> bytes:
         ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = endpoint.channel.unary_unary(path)
-        return await ask(data, timeout=limit, metadata=self.metadata())
+        # Logging in with a token that is not known any more would be refused.
+        metadata = () if path == AUTHENTICATE.path else self.metadata()
+        return await ask(data, timeout=limit, metadata=metadata)
 
     async def _converse(self, endpoint: Endpoint, path: str, data: bytes, limit: float) -> bytes:
         """Say one thing in a stream, and listen to one answer."""
@@ -273,7 +275,7 @@ class Calls:
         try:
             if self._token != stale:
                 return
-            self._token = None
+            # Until there is another one, calls go on with the old one: without any they would be refused for good.
             request = AuthenticateRequest(self._user or "", self._password)
             self._token = (await self.call(AUTHENTICATE, request, until=until)).token
         except KvModelError as error:
@@ -281,6 +283,7 @@ class Calls:
             is_off = isinstance(said, grpc.aio.AioRpcError) and "is not enabled" in (said.details() or "")
             if not is_off:
                 raise
+            self._token = None
         finally:
             self._renewing.release()
         if self._token is None and stale is not None:

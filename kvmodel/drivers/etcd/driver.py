@@ -290,10 +290,14 @@ class EtcdDriver(Driver):
         self, layout: Layout, start: bytes, stop: bytes, room: int, until: float
     ) -> tuple[list[KeyValue], bool]:
         """Read the last records of a range, the last one first."""
-        keys = await self.reader.last(start, stop, min(room, layout.room), until)
-        found = await self.reader.fetch(keys, until)
-        more = len(keys) == min(room, layout.room)
-        return [kv for kv in reversed(found) if kv is not None], more
+        room = min(room, layout.room)
+        while True:
+            keys = await self.reader.last(start, stop, room, until)
+            found = [kv for kv in reversed(await self.reader.fetch(keys, until)) if kv is not None]
+            more = len(keys) == room
+            if found or not more:
+                return found, more
+            stop = keys[0]  # They all went in between.
 
     async def count(self, table: Table, slice: Slice, *, now: int, until: float) -> int:
         """Count the live rows of a slice: by their keys, and the values of those that may have expired."""

@@ -138,7 +138,7 @@ class Endpoints:
 
     def leave(self, endpoint: Endpoint) -> None:
         """Ask the next node from now on, unless another call has seen to that."""
-        if self.current is endpoint:
+        if self._endpoints and self.current is endpoint:
             self._current = (self._current + 1) % len(self._endpoints)
 
     async def close(self) -> None:

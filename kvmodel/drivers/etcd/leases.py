@@ -60,9 +60,9 @@ class Leases:
         self._leases: list[_Lease] = []
         self._turn = asyncio.Lock()
 
-    async def find(self, expires_at: int, until: float) -> int:
-        """Answer a lease for a record with this deadline, in microseconds since the epoch. Makes one if need be."""
-        needed = max(expires_at / 1e6 - time.time(), 0.0) + _GRACE
+    async def find(self, expires_at: int, now: int, until: float) -> int:
+        """Answer a lease for a record with this deadline, by the writer's clock (both in microseconds)."""
+        needed = max((expires_at - now) / 1e6, 0.0) + _GRACE
         slack = max(needed * _SHARE, _SHORTEST)
         known = self._known(needed, slack)
         if known is not None:
@@ -80,7 +80,7 @@ class Leases:
     def _known(self, needed: float, slack: float) -> int | None:
         now = time.monotonic()
         for lease in self._leases:
-            if needed <= lease.ends - now <= needed + slack:
+            if needed <= lease.ends - now <= needed + slack + 1:  # They last whole seconds.
                 return lease.id
         return None
 

@@ -25,12 +25,15 @@ from kvmodel.drivers.etcd.messages import (
     DeleteRangeRequest,
     KeyValue,
     PutRequest,
+    RangeRequest,
     RequestOp,
+    ResponseOp,
     Result,
     Target,
+    TxnRequest,
 )
 
-__all__ = ["AnyPiece", "Piece", "RangePiece", "written_version"]
+__all__ = ["AnyPiece", "Piece", "RangePiece", "alone", "look", "looked", "written_version"]
 
 
 @attrs.define(eq=False)
@@ -239,3 +242,23 @@ AnyPiece = Piece | RangePiece
 def written_version(piece: Piece, revision: int) -> bytes | None:
     """Answer the version of what a piece has stored."""
     return None if piece.data is None else make_version(revision, piece.expires_at)
+
+
+def look(piece: Piece) -> RequestOp:
+    """Ask what is there, where the comparisons do not hold."""
+    return RequestOp(request_range=RangeRequest(piece.key, keys_only=True))
+
+
+def looked(response: ResponseOp) -> KeyValue | None:
+    """Answer what was there."""
+    found = response.response_range
+    return found.kvs[0] if found is not None and found.kvs else None
+
+
+def alone(piece: Piece) -> RequestOp:
+    """Answer a piece of a batch: as it is, or as a transaction of its own."""
+    operations = piece.operations()
+    if piece.is_conditional or not operations:
+        looks = [look(piece)] if piece.is_conditional else []
+        return RequestOp(request_txn=TxnRequest(piece.compares(), operations, looks))
+    return operations[0]

@@ -102,16 +102,22 @@ class Reader:
     ) -> tuple[Sequence[KeyValue], bool, int]:
         """Read the first keys of a range, with the values of those that may have expired.
 
-        Answers them, whether there are more, and the revision of the keys.
+        Answers them, whether there are more, and the revision of the keys. Only the last page can be empty.
         """
-        answer = await self.range(start, stop, room, until, keys_only=True)
-        assert answer.header is not None
-        leased = [kv.key for kv in answer.kvs if kv.lease]
-        if not leased:
-            return answer.kvs, answer.more, answer.header.revision
-        values = dict(zip(leased, await self.fetch(leased, until), strict=True))
-        kvs = [values.get(kv.key) if kv.lease else kv for kv in answer.kvs]
-        return [kv for kv in kvs if kv is not None], answer.more, answer.header.revision
+        first = 0
+        while True:
+            answer = await self.range(start, stop, room, until, keys_only=True)
+            assert answer.header is not None
+            first = first or answer.header.revision
+            leased = [kv.key for kv in answer.kvs if kv.lease]
+            if not leased:
+                return answer.kvs, answer.more, first
+            values = dict(zip(leased, await self.fetch(leased, until), strict=True))
+            kvs = [values.get(kv.key) if kv.lease else kv for kv in answer.kvs]
+            found = [kv for kv in kvs if kv is not None]
+            if found or not answer.more:
+                return found, answer.more, first
+            start = answer.kvs[-1].key + b"\0"  # They all went in between, as those of one lease do.
 
     async def last(self, start: bytes, stop: bytes, room: int, until: float) -> list[bytes]:
         """Answer the last keys of a range, in order: all of its keys are read for that, and no values."""

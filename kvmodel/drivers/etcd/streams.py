@@ -14,7 +14,7 @@ from kvmodel.drivers.etcd.messages import WatchCreateRequest, WatchProgressReque
 from kvmodel.drivers.etcd.wire import Malformed
 from kvmodel.errors import Unavailable
 
-__all__ = ["Broken", "WatchStream"]
+__all__ = ["REFUSED", "Broken", "WatchStream"]
 
 _PATH: Final = "/etcdserverpb.Watch/Watch"
 
@@ -25,6 +25,7 @@ SILENT: Final = 8.0
 """How long it may take to answer."""
 
 _LOST: Final = Fault(Unavailable, "the node went away: look at it, or try again", Then.AGAIN)
+REFUSED: Final = Fault(Unavailable, "the node ended the watch: look at the cause, or try again", Then.AGAIN)
 
 
 class Broken(Exception):

@@ -1,8 +1,13 @@
 """Watches that outlive their nodes: they go on where they were, without losing or repeating anything.
 
 Theory of operation. Changes have revisions, the same on every node, and those of one revision come in the same order
-each time. So a place in the changes of a range is a revision, and how many of its changes were told. A stream that
-breaks is followed by another one, on the next node, from that revision on, and what was told of it is left out.
+each time. So a place in the changes of a range is a revision, and how many of its changes were told; when all were, it
+is the revision behind. A stream that breaks is followed by another one, on the next node, from there on, and what was
+told is left out.
+
+It begins one revision early. A compaction keeps its own revision readable, but servers as late as 3.4.23 drop
+the deletions of that revision; so only where the one before it can be read too is nothing missing, and the server
+itself sees to that.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from kvmodel.drivers.etcd.calls import Calls, pause
 from kvmodel.drivers.etcd.commands import RANGE
 from kvmodel.drivers.etcd.errors import Then
 from kvmodel.drivers.etcd.messages import Event, RangeRequest, WatchCreateRequest, WatchResponse
-from kvmodel.drivers.etcd.streams import Broken, WatchStream
+from kvmodel.drivers.etcd.streams import REFUSED, Broken, WatchStream
 from kvmodel.errors import (
     AuthenticationFailed,
     Closed,
@@ -82,6 +87,7 @@ class EtcdWatch:
         self._knows_place = place is not None
         self._at = self.place
         self._skip = 0
+        self._is_fresh = False
         self._stream: WatchStream | None = None
         self._waiting: deque[Told] = deque()
         self._is_closed = False
@@ -107,15 +113,15 @@ class EtcdWatch:
         now = await self._revision(0, until)
         if not self._knows_place:
             self.place = self._at = Place(now + 1)
-            self._knows_place = True
+            self._knows_place = self._is_fresh = True
         elif self._at.revision > now + 1:
             raise WatchLost(
                 "the store has not come to this position yet, so it is another one, or was restored from a copy: read "
                 "again, then watch from now",
                 store=self._store,
             )
-        elif self._at.revision <= now:
-            await self._revision(self._at.revision, until)
+        else:
+            await self._revision(self._begins, until)
         await self._connect(until)
 
     async def _revision(self, at: int, until: float) -> int:
@@ -178,25 +184,36 @@ class EtcdWatch:
             if response.canceled:
                 await self._drop(stream)
                 self._refuse(response)
+                await self._connect(time.monotonic() + RETRIES)
                 continue
             return self._take(response)
 
     def _take(self, response: WatchResponse) -> list[Told]:
         """Move on, and leave out what was told before."""
         fresh: list[Told] = []
-        for event in response.events:
-            assert event.kv is not None
-            revision = event.kv.mod_revision
-            if self._skip and revision == self._at.revision:
-                self._skip -= 1
+        revisions = [event.kv.mod_revision for event in response.events if event.kv]
+        # A revision comes whole, unless the answer is a fragment: then its last one may go on in the next fragment.
+        following = [*revisions[1:], revisions[-1] if revisions and response.fragment else 0]
+        for event, revision, next_one in zip(response.events, revisions, following, strict=False):
+            if revision < self._at.revision:
                 continue
-            self._skip = 0
-            self._at = Place(revision, self._at.told + 1 if revision == self._at.revision else 1)
-            fresh.append(Told(event, self._at))
+            is_known = self._skip > 0 and revision == self._at.revision
+            self._skip = self._skip - 1 if is_known else 0
+            if not is_known:
+                self._at = Place(revision, self._at.told + 1 if revision == self._at.revision else 1)
+            if next_one != revision:
+                self._skip, self._at = 0, Place(revision + 1)
+            if not is_known:
+                fresh.append(Told(event, self._at))
         if not response.events and response.header is not None and response.header.revision >= self._at.revision:
             self._skip = 0
             self._at = Place(response.header.revision + 1)
         return fresh
+
+    @property
+    def _begins(self) -> int:
+        """The revision that a stream begins with."""
+        return self._at.revision if self._is_fresh else max(self._at.revision - 1, 1)
 
     # --- streams ------------------------------------------------------------------------------------------------------
 
@@ -211,7 +228,7 @@ class EtcdWatch:
             endpoint = endpoints.current
             moment = min(until, time.monotonic() + _MOMENT)
             if await endpoint.connect(moment):
-                request = attrs.evolve(self._request, start_revision=self._at.revision)
+                request = attrs.evolve(self._request, start_revision=self._begins)
                 token = self._calls.token
                 stream = WatchStream(endpoint, self._calls.metadata(), request)
                 try:
@@ -223,6 +240,7 @@ class EtcdWatch:
                         continue
                     if response.canceled:
                         self._refuse(response)
+                        raise Broken(REFUSED, ConnectionError(response.cancel_reason))
                 except Broken as broken:
                     problem = broken.cause
                     await stream.close()
@@ -235,6 +253,7 @@ class EtcdWatch:
                 else:
                     self._stream = stream
                     self._skip = self._at.told
+                    self._is_fresh = False
                     return
             endpoints.leave(endpoint)
             attempt += 1
@@ -261,7 +280,7 @@ class EtcdWatch:
         raise error
 
     def _refuse(self, response: WatchResponse) -> None:
-        """Say why the store ended a watch."""
+        """Raise why the store ended a watch, unless it may be put in place again."""
         if response.compact_revision:
             raise self._lost()
         if "permission denied" in response.cancel_reason:

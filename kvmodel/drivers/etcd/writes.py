@@ -24,17 +24,16 @@ from kvmodel.drivers.base import ABSENT, ANYTHING, CheckRange, Key, Outcome, Put
 from kvmodel.drivers.etcd.calls import Calls
 from kvmodel.drivers.etcd.catalogue import Catalogue
 from kvmodel.drivers.etcd.commands import PUT, TXN
+from kvmodel.drivers.etcd.errors import outcome_unknown
 from kvmodel.drivers.etcd.leases import Leases
 from kvmodel.drivers.etcd.messages import (
     KeyValue,
     PutRequest,
-    RangeRequest,
-    RequestOp,
     ResponseOp,
     TxnRequest,
     TxnResponse,
 )
-from kvmodel.drivers.etcd.operations import AnyPiece, Piece, RangePiece, written_version
+from kvmodel.drivers.etcd.operations import AnyPiece, Piece, RangePiece, alone, look, looked, written_version
 from kvmodel.drivers.etcd.reading import KEYS_PAGE, Reader
 from kvmodel.drivers.refusals import conflict_of
 from kvmodel.errors import (
@@ -106,9 +105,14 @@ class Writer:
         self._refuse([piece for piece in self.pieces if not piece.can_hold(self.now)])
         await self._examine([piece for piece in self.pieces if isinstance(piece, Piece) and piece.must_read])
         existed: dict[Piece, bool] | None = None
-        while existed is None:
-            await self._make_ready()
-            existed = await self._attempt()
+        try:
+            while existed is None:
+                await self._make_ready()
+                existed = await self._attempt()
+        except (StoreError, BudgetExceeded, asyncio.CancelledError) as error:
+            if self._lost is None or isinstance(error, OutcomeUnknown):
+                raise
+            raise self._lost from error  # What failed now is the second try: the first one may still be done.
         return [self._written(piece, existed) for piece in self.pieces]
 
     def _lone_put(self) -> Piece | None:
@@ -170,7 +174,7 @@ class Writer:
         described = len(operations)
         compares += [compare for piece in self.pieces for compare in piece.compares()]
         operations += [operation for piece in self._records() for operation in piece.operations()]
-        looks = [_look(piece) for piece in self._conditional()]
+        looks = [look(piece) for piece in self._conditional()]
         try:
             answer = await self._send(TxnRequest(compares, operations, looks), resendable=self._is_guarded())
         except OutcomeUnknown as lost:
@@ -185,7 +189,7 @@ class Writer:
             return await self._find_own(self._lost)
         if missing:
             await self.reach.catalogue.look_again(missing, self.until)
-        await self._judge(list(zip(self._conditional(), map(_looked, answer.responses), strict=True)))
+        await self._judge(list(zip(self._conditional(), map(looked, answer.responses), strict=True)))
         await self._compare_ranges()
         return None
 
@@ -202,7 +206,7 @@ class Writer:
     async def _take_leases(self) -> None:
         for piece in self._records():
             if piece.expires_at is not None and not piece.lease:
-                piece.lease = await self.reach.leases.find(piece.expires_at, self.until)
+                piece.lease = await self.reach.leases.find(piece.expires_at, self.now, self.until)
 
     def _forget_leases(self) -> None:
         for piece in self._records():
@@ -218,11 +222,11 @@ class Writer:
             found = await self.reach.reader.fetch([piece.key for piece in pieces], self.until, keys_only=True)
             await self._judge(list(zip(pieces, found, strict=True)))
 
-    async def _judge(self, looked: Read) -> None:
+    async def _judge(self, read: Read) -> None:
         """Say what failed, or learn what to rely on the next time. Raises ``Conflict``."""
         failed: list[AnyPiece] = []
         open_ones: list[Piece] = []
-        for piece, kv in looked:
+        for piece, kv in read:
             verdict = piece.holds(kv, self.now)
             if verdict is None:
                 open_ones.append(piece)
@@ -295,7 +299,7 @@ class Writer:
         chosen = list(dict.fromkeys(pieces))
         try:
             found = await self.reach.reader.fetch([piece.key for piece in chosen], self.until) if chosen else []
-        except (StoreError, BudgetExceeded) as error:
+        except (StoreError, BudgetExceeded, asyncio.CancelledError) as error:
             raise lost from error
         return dict(zip(chosen, found, strict=True))
 
@@ -315,15 +319,26 @@ class Writer:
         outcomes: dict[AnyPiece, Outcome] = {}
         self._drop([piece for piece in self.pieces if not piece.can_hold(self.now)], outcomes)
         while self.pieces:
-            self._check_time()
             try:
+                self._check_time()
                 await self._examine([piece for piece in self._records() if piece.must_read])
                 await self._take_leases()
                 await self._attempt_each(outcomes)
             except Conflict as refused:
                 named = set(refused.keys)
                 self._drop([piece for piece in self.pieces if _name(piece) in named], outcomes)
+            except (StoreError, BudgetExceeded, asyncio.CancelledError) as error:
+                return outcomes | self._left(error, outcomes)
         return outcomes
+
+    def _left(self, error: BaseException, outcomes: dict[AnyPiece, Outcome]) -> dict[AnyPiece, Outcome]:
+        """Answer what became of the pieces that are left, where others were written; else raise the error."""
+        if all(outcome.status is not Status.WRITTEN for outcome in outcomes.values()):
+            raise error
+        if not isinstance(error, StoreError) or isinstance(error.__cause__, asyncio.CancelledError):
+            raise outcome_unknown(self.reach.address) from error
+        status = Status.UNKNOWN if isinstance(error, OutcomeUnknown) else Status.UNSENT
+        return dict.fromkeys(self.pieces, Outcome(status, error=error))
 
     async def _attempt_each(self, outcomes: dict[AnyPiece, Outcome]) -> None:
         """Send one request; what was done, or failed, is no piece of this write any more."""
@@ -331,7 +346,7 @@ class Writer:
         compares, operations = self.reach.catalogue.steps(missing)
         described = len(operations)
         pieces = self._records()
-        operations += map(_alone, pieces)
+        operations += map(alone, pieces)
         try:
             answer = await self._send(TxnRequest(compares, operations))
         except OutcomeUnknown as lost:
@@ -349,7 +364,7 @@ class Writer:
         for piece, response in zip(pieces, answer.responses[described:], strict=True):
             inner = response.response_txn
             if inner is not None and not inner.succeeded:
-                refused.append((piece, _looked(inner.responses[0])))
+                refused.append((piece, looked(inner.responses[0])))
                 continue
             done = response if inner is None else inner.responses[0] if inner.responses else ResponseOp()
             outcomes[piece] = self._written(piece, self._existed([piece], [done]))
@@ -425,28 +440,6 @@ class Writer:
             if deleted is not None and piece.expect is ANYTHING:
                 found[piece] = any(piece.place.is_alive(kv, self.now) for kv in deleted.prev_kvs)
         return found
-
-
-# --- requests and answers ---------------------------------------------------------------------------------------------
-
-
-def _look(piece: Piece) -> RequestOp:
-    """Ask what is there, where the comparisons do not hold."""
-    return RequestOp(request_range=RangeRequest(piece.key, keys_only=True))
-
-
-def _looked(response: ResponseOp) -> KeyValue | None:
-    found = response.response_range
-    return found.kvs[0] if found is not None and found.kvs else None
-
-
-def _alone(piece: Piece) -> RequestOp:
-    """A piece of a batch: as it is, or as a transaction of its own."""
-    operations = piece.operations()
-    if piece.is_conditional or not operations:
-        looks = [_look(piece)] if piece.is_conditional else []
-        return RequestOp(request_txn=TxnRequest(piece.compares(), operations, looks))
-    return operations[0]
 
 
 # --- names and errors -------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from kvmodel.drivers.etcd.endpoints import parse_hosts
 from kvmodel.testing.etcd import EtcdCluster
 from kvmodel.testing.proxy import Proxy, Way
 from tests.drivers.etcd.conftest import need_server
+from tests.drivers.rows import condition
 
 
 def put(key: str, value: str) -> m.RequestOp:
@@ -152,13 +153,13 @@ async def test_the_cluster_about_itself(client: EtcdClient, server: EtcdCluster)
     """Members, state, hash, alarms, space, a copy."""
     (member,) = await client.member_list()
     assert member.name == "node_0"
+    await client.defragment()
     status = await client.status(node=server.nodes[0].address)
     assert status.leader == member.id
     assert tuple(map(int, status.version.split("."))) == server.server.version
     assert (await client.hash_kv()).hash
     assert list(await client.alarms()) == []
     assert list(await client.alarm_disarm()) == []
-    await client.defragment()
     assert sum([len(piece) async for piece in client.snapshot()]) >= status.db_size_in_use
 
 
@@ -378,6 +379,15 @@ async def test_a_token_that_is_not_known_any_more(root: EtcdClient) -> None:
         async with root.watch("a") as changes:
             await root.put("a", "2")
             assert (await anext(changes)).kv is not None
+
+
+async def test_calls_while_a_token_is_renewed(root: EtcdClient) -> None:
+    """They wait for the new one, and are not taken for calls of nobody."""
+    root._calls._token = "stale.1"
+    renewing = asyncio.create_task(root.get("a"))
+    await condition(lambda: renewing.done() or root._calls._renewing.locked())
+    assert not renewing.done()
+    await asyncio.gather(renewing, *(root.put("a", str(number)) for number in range(5)))
 
 
 async def test_users_that_change(guarded: EtcdCluster, root: EtcdClient) -> None:

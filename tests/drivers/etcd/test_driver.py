@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -34,6 +34,7 @@ from kvmodel.drivers.etcd import messages as m
 from kvmodel.drivers.etcd.calls import Calls
 from kvmodel.drivers.etcd.commands import TXN
 from kvmodel.drivers.etcd.layout import make_version, read_version
+from kvmodel.drivers.etcd.messages import KeyValue
 from kvmodel.drivers.etcd.wire import Message
 from kvmodel.testing.clock import VirtualClock
 from kvmodel.testing.etcd import EtcdCluster
@@ -372,16 +373,48 @@ async def test_leases_are_shared(driver: EtcdDriver, client: EtcdClient, monkeyp
     wall = int(time.time() * 1e6)
     with requests(monkeypatch) as sent:
         for number in range(50):
-            await write(driver, put(str(number), expires_at=wall + 3600_000_000 + number * 1_000_000))
-        await write(driver, put("day", expires_at=wall + 86_400_000_000), put("never"))
+            record = put(str(number), expires_at=wall + 3600_000_000 + number // 2 * 1_000_000)
+            await driver.write([record], atomic=True, now=wall, until=until())
+        last = [put("day", expires_at=wall + 86_400_000_000), put("never")]
+        await driver.write(last, atomic=True, now=wall, until=until())
     assert [name for name, _ in sent].count("LeaseGrant") == 2
     stored = (await client.range("\1", prefix_end("\xff"), keys_only=True)).kvs
     leases = {kv.lease for kv in stored if kv.lease}
     assert len(leases) == 2
     assert sum(kv.lease == 0 for kv in stored) == 1
     lasts = sorted([(await client.lease_time_to_live(lease)).granted_ttl for lease in leases])
-    assert 3600 + 49 < lasts[0] < 3600 * 1.2
+    assert 3600 + 24 < lasts[0] < 3600 * 1.2
     assert 86_400 < lasts[1] < 86_400 * 1.2
+
+
+async def test_leases_go_by_the_clock_of_the_program(driver: EtcdDriver, client: EtcdClient) -> None:
+    """One whose clock is behind keeps its records as long as it thinks."""
+    await write(driver, put("a", expires_at=NOW + 3600_000_000))
+    stored = await client.get(_key(driver, "a"))
+    assert stored is not None
+    assert 3600 < (await client.lease_time_to_live(stored.lease)).granted_ttl < 3600 * 1.2
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_a_page_that_vanishes_while_it_is_read(
+    driver: EtcdDriver, client: EtcdClient, monkeypatch: pytest.MonkeyPatch, reverse: bool
+) -> None:
+    """Its records go with their lease between their keys and their values are read: the pages behind it are read."""
+    names = [f"{number:02}" for number in range(10)]
+    gone, kept = (names[5:], names[:5]) if reverse else (names[:5], names[5:])
+    await write(driver, *(put(name, expires_at=LATER) for name in gone), *(put(name) for name in kept))
+    stored = await client.get(_key(driver, gone[0]))
+    assert stored is not None
+    original = driver.reader.fetch
+
+    async def fetch(keys: Sequence[bytes], end: float, *, keys_only: bool = False) -> list[KeyValue | None]:
+        monkeypatch.undo()
+        await client.lease_revoke(stored.lease)
+        return await original(keys, end, keys_only=keys_only)
+
+    monkeypatch.setattr(driver.reader, "fetch", fetch)
+    page = await driver.scan(USERS, RED._replace(limit=3, reverse=reverse), values=reverse, now=NOW, until=until())
+    assert [row.key[1] for row in page.rows] == (kept[:1:-1] if reverse else kept[:3])
 
 
 async def test_a_lease_that_ended_early(driver: EtcdDriver, client: EtcdClient) -> None:
@@ -412,7 +445,7 @@ async def test_taking_a_deadline_away_keeps_the_record(driver: EtcdDriver, clien
 async def test_the_store_removes_what_has_expired(driver: EtcdDriver, client: EtcdClient, server: EtcdCluster) -> None:
     """When its lease ends, without anybody asking: here, one that ends soon."""
     lease = (await client.lease_grant(1)).id
-    driver.leases.find = lambda expires_at, end: _answer(lease)  # type: ignore[assignment, method-assign]
+    driver.leases.find = lambda expires_at, now, end: _answer(lease)  # type: ignore[assignment, method-assign]
     await write(driver, put("a", 1, expires_at=LATER))
     async with client.watch("\1", prefix_end("\xfe")) as changes, asyncio.timeout(30):
         assert (await anext(changes)).type == m.EventType.DELETE
@@ -554,6 +587,64 @@ async def test_a_guarded_write_that_was_not_done_is_sent_again(proxied: EtcdDriv
 
     assert outcome.version == await version(proxied, "a")
     assert await age(proxied, "a") == 2
+
+
+async def test_a_second_try_that_fails_leaves_the_first_one_open(
+    proxied: EtcdDriver, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request may still be done: that the second one was never sent does not mean that nothing was."""
+    await write(proxied, put("a", 1))
+    seen = await version(proxied, "a")
+    original = proxied.reader.fetch
+
+    async def fetch(keys: Sequence[bytes], end: float, *, keys_only: bool = False) -> list[KeyValue | None]:
+        found = await original(keys, end, keys_only=keys_only)
+        monkeypatch.setattr(proxied.calls, "call", unreachable)
+        return found
+
+    async def unreachable(*_: object, **__: object) -> None:
+        raise kv.Unavailable("gone", store=proxied.address)
+
+    monkeypatch.setattr(proxied.reader, "fetch", fetch)
+    proxy.cut_after(1, Way.TO_SERVER)
+    with pytest.raises(kv.OutcomeUnknown):
+        await write(proxied, put("a", 2, seen))
+
+
+async def test_cancelled_while_it_is_looked_up(
+    proxied: EtcdDriver, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write whose answer was lost stays unknown."""
+    await write(proxied, put("a", 1))
+    looking = asyncio.Event()
+
+    async def fetch(*_: object, **__: object) -> list[KeyValue | None]:
+        looking.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(proxied.reader, "fetch", fetch)
+    proxy.cut_after(1, Way.TO_SERVER)
+    task = asyncio.create_task(write(proxied, put("a", 2)))
+    await looking.wait()
+    task.cancel()
+    with pytest.raises(kv.OutcomeUnknown):
+        await task
+
+
+async def test_a_batch_that_breaks_off_tells_what_was_written(
+    proxied: EtcdDriver, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was acknowledged before stays written; only the rest was not sent."""
+    await write(proxied, put("dead", 1, expires_at=NOW + 1))
+
+    async def fetch(*_: object, **__: object) -> list[KeyValue | None]:
+        raise kv.Unavailable("gone", store=proxied.address)
+
+    monkeypatch.setattr(proxied.reader, "fetch", fetch)
+    written, left = await proxied.write([put("a", 1), put("dead", 2, ABSENT)], atomic=False, now=NOW + 2, until=until())
+    assert (written.status, left.status) == (Status.WRITTEN, Status.UNSENT)
+    assert isinstance(left.error, kv.Unavailable)
 
 
 async def test_a_guarded_deletion(proxied: EtcdDriver, proxy: Proxy, client: EtcdClient) -> None:

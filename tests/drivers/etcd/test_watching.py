@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import attrs
 import pytest
 
 import kvmodel as kv
 from kvmodel.drivers.etcd import TO_THE_END, EtcdClient, EtcdDriver, Place, streams, watches
 from kvmodel.drivers.etcd import messages as m
 from kvmodel.drivers.etcd.streams import WatchStream
+from kvmodel.drivers.etcd.watches import EtcdWatch, Told
 from kvmodel.testing.etcd import EtcdCluster
 from kvmodel.testing.proxy import Proxy
 from tests.drivers.rows import condition
@@ -76,6 +78,75 @@ def _key(db: kv.Database, name: str) -> bytes:
     driver = db._connection.driver
     assert isinstance(driver, EtcdDriver)
     return driver.layout_of(next(iter(db._tables.values())).table).codec.encode_key((name,))
+
+
+async def test_deletions_in_the_revision_of_a_compaction(client: EtcdClient) -> None:
+    """Servers drop them, although that revision can still be read: a watch that needs them is lost, not silent."""
+    await client.put("a", "1")
+    async with client.watch("a", "c") as changes:
+        before = changes.place
+        deletion = m.RequestOp(request_delete_range=m.DeleteRangeRequest(b"a"))
+        answer = await client.txn((), [deletion, m.RequestOp(request_put=m.PutRequest(b"b", b"1"))])
+        await anext(changes)
+        middle = changes.place
+        await anext(changes)
+        behind = changes.place
+    assert answer.header is not None
+    await client.compact(answer.header.revision)
+
+    for place in (before, middle):
+        with pytest.raises(kv.WatchLost):
+            async with client.watch("a", "c", place=place):
+                pass
+    async with client.watch("a", "c", place=behind) as changes, asyncio.timeout(20):
+        await client.put("b", "2")
+        event = await anext(changes)
+    assert event.kv is not None
+    assert event.kv.value == b"2"
+
+
+async def test_a_watch_that_breaks_before_a_compaction(client: EtcdClient, proxy: Proxy) -> None:
+    """It says so itself when a deletion that it has not told is in the revision of the compaction."""
+    await client.put("a", "1")
+    async with EtcdClient(f"127.0.0.1:{proxy.port}") as watcher, watcher.watch("a") as changes, asyncio.timeout(30):
+        proxy.refuse()
+        proxy.cut()
+        answer = await client.delete_range("a")
+        assert answer.header is not None
+        await client.compact(answer.header.revision)
+        proxy.accept()
+        with pytest.raises(kv.WatchLost):
+            await anext(changes)
+
+
+@pytest.mark.parametrize("reason", ["etcdserver: invalid auth token", ""])
+async def test_a_watch_that_the_node_ends(client: EtcdClient, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    """When it begins, or later, and for no reason that lasts: it is put in place again, and tells everything."""
+    ended = m.WatchResponse(m.Header(revision=1), created=True, canceled=True, cancel_reason=reason)
+    original = WatchStream.begin
+    answers = [ended]
+    begun: list[WatchStream] = []
+
+    async def begin(self: WatchStream, until: float) -> m.WatchResponse:
+        begun.append(self)
+        response = await original(self, until)
+        return answers.pop() if answers else response
+
+    monkeypatch.setattr(WatchStream, "begin", begin)
+    async with client.watch("a") as changes, asyncio.timeout(20):
+        stream = changes._stream
+        assert stream is not None
+        assert begun == [begun[0], stream]
+
+        async def read() -> m.WatchResponse:
+            return ended
+
+        monkeypatch.setattr(stream, "read", read)
+        await client.put("a", "1")
+        event = await anext(changes)
+    assert event.kv is not None
+    assert event.kv.value == b"1"
+    assert len(begun) == 3
 
 
 async def test_a_reader_that_is_compacted_away(client: EtcdClient, proxy: Proxy) -> None:
@@ -245,17 +316,20 @@ async def test_old_records_are_told(db: kv.Database) -> None:
     assert kv.version(changed.old) == kv.version(first)
 
 
-async def test_what_was_compacted_away_is_changed_all_the_same(db: kv.Database, client: EtcdClient) -> None:
+async def test_what_was_compacted_away_is_changed_all_the_same(
+    db: kv.Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The old record can't be told any more; that there was one can."""
     await Step.objects.save(Step("a", 1))
-    async with Step.objects.watch("a") as changes:
-        position = changes.position
-    await Step.objects.save(Step("a", 2))
-    stored = await client.get(_key(db, "a"))
-    assert stored is not None
-    await client.compact(stored.mod_revision)
+    original = EtcdWatch.next
 
-    async with Step.objects.watch("a", position=position) as changes:
+    async def forgetful(self: EtcdWatch) -> list[Told]:
+        found = await original(self)
+        return [Told(attrs.evolve(event, prev_kv=None), place) for event, place in found]
+
+    monkeypatch.setattr(EtcdWatch, "next", forgetful)
+    async with Step.objects.watch("a") as changes:
+        await Step.objects.save(Step("a", 2))
         change = await anext(changes)
     assert (change.kind, change.new, change.old) == (kv.ChangeKind.CHANGED, Step("a", 2), None)
 
