@@ -77,7 +77,7 @@ async def write(driver: Driver, *mutations: Mutation, atomic: bool = True, secon
     return await driver.write(mutations, atomic=atomic, now=NOW, until=until(seconds))
 
 
-async def condition(holds: Callable[[], bool]) -> None:
+async def condition(holds: Callable[[], object]) -> None:
     """Let other tasks and threads work until a condition holds."""
     end = until()
     while not holds():

@@ -26,7 +26,7 @@ from kvmodel.drivers.acapella import (
     TransactionNotFoundError,
 )
 from kvmodel.testing.acapella import AcapellaServer, Answer, Mishap
-from tests.drivers.acapella.waiting import until_true
+from tests.drivers.rows import condition
 
 KEY = ["user", "keyspace", "key"]
 
@@ -105,7 +105,7 @@ async def test_waiting_takes_no_connection_from_others(server: AcapellaServer) -
     """Any number of listeners, beside a session of one connection."""
     async with Session("127.0.0.1", server.port, connections=1) as session:
         waiting = [asyncio.create_task(session.entry(KEY).listen(timeout=10)) for _ in range(20)]
-        await until_true(lambda: len(server.seen) == 20)
+        await condition(lambda: len(server.seen) == 20)
 
         await session.entry(KEY).set("news")
 
@@ -215,7 +215,7 @@ async def test_a_cancelled_batch_is_unknown(session: Session, server: AcapellaSe
     for partition in "pq":
         session.entry([partition], ["a"]).set(1, batch=batch)
     sending = asyncio.create_task(batch.send())
-    await until_true(lambda: len(server.seen) == 2)
+    await condition(lambda: len(server.seen) == 2)
     sending.cancel()
 
     with pytest.raises((kv.OutcomeUnknown, kv.BatchError)):
@@ -229,7 +229,7 @@ async def test_a_cancelled_batch_tells_what_was_not_sent(server: AcapellaServer)
         batch = session.batch_manual()
         queued = [session.entry([partition], ["a"]).set(1, batch=batch) for partition in "pq"]
         sending = asyncio.create_task(batch.send())
-        await until_true(lambda: len(server.seen) == 1)
+        await condition(lambda: len(server.seen) == 1)
         sending.cancel()
 
         with pytest.raises(kv.BatchError) as caught:
@@ -381,12 +381,12 @@ async def test_it_is_kept_alive_by_itself() -> None:
         Session("127.0.0.1", server.port, keep_alive=0.05) as session,
     ):
         tx = await session.transaction_manual()
-        await until_true(lambda: sum("keep-alive" in seen.path for seen in server.seen) >= 10)
+        await condition(lambda: sum("keep-alive" in seen.path for seen in server.seen) >= 10)
         await tx.entry(KEY).set(1)
 
         del tx
         gc.collect()
-        await until_true(lambda: server.store.open_transactions == 0)
+        await condition(lambda: server.store.open_transactions == 0)
 
 
 async def test_what_a_transaction_cannot_do(session: Session, server: AcapellaServer) -> None:

@@ -15,7 +15,7 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.acapella import AcapellaDriver, IndexField, QueryCondition, Session
 from kvmodel.testing.acapella import AcapellaServer
-from tests.drivers.acapella.waiting import until_true
+from tests.drivers.rows import condition
 
 
 class User(kv.Model, table="users"):
@@ -362,7 +362,7 @@ async def test_a_transaction_never_waits_for_those_that_wait_for_it(server: Acap
         server.seen.clear()
 
         waiting = [asyncio.create_task(Item.objects.save(Item("s", "a", number))) for number in range(5)]
-        await until_true(lambda: len(server.seen) == 2)
+        await condition(lambda: len(server.seen) == 2)
         await tx.keep_alive()
         assert server.store.open_transactions == 1
         await tx.commit()
@@ -388,7 +388,7 @@ async def test_transactions_are_bounded_like_connections(server: AcapellaServer)
         lock = await db.native.transaction_manual()
         await lock.get_entry(["items", "s"], ["a"], watch=True)
         tasks = [asyncio.create_task(add(number)) for number in range(6)]
-        await until_true(lambda: server.store.open_transactions == 3)
+        await condition(lambda: server.store.open_transactions == 3)
         await lock.rollback()
         await asyncio.gather(*tasks)
 
@@ -578,7 +578,7 @@ async def test_watching_one_record(db: kv.Database, server: AcapellaServer) -> N
     await User.objects.save(User("a", 1))
     async with User.objects.watch("a") as changes:
         waiting = asyncio.create_task(anext(changes))
-        await until_true(lambda: "waitVersion=1" in server.seen[-1].query)
+        await condition(lambda: "waitVersion=1" in server.seen[-1].query)
         await User.objects.save(User("a", 2))
         change = await waiting
         assert (change.kind, change.old, change.new) == (kv.ChangeKind.CHANGED, User("a", 1), User("a", 2))
@@ -587,7 +587,7 @@ async def test_watching_one_record(db: kv.Database, server: AcapellaServer) -> N
         assert (await anext(changes)).kind is kv.ChangeKind.DELETED
         waiting = asyncio.create_task(anext(changes))
         for version in (3, 4):
-            await until_true(lambda: f"waitVersion={version}" in server.seen[-1].query)  # noqa: B023 - awaited here
+            await condition(lambda: f"waitVersion={version}" in server.seen[-1].query)  # noqa: B023 - awaited here
             await (User.objects.delete("a") if version == 3 else User.objects.save(User("a", 3)))
         change = await waiting
         assert (change.kind, change.old, change.new) == (kv.ChangeKind.CREATED, None, User("a", 3))

@@ -15,7 +15,7 @@ from yarl import URL
 import kvmodel as kv
 from kvmodel.testing.acapella import AcapellaServer
 from kvmodel.testing.acapella.__main__ import main
-from tests.drivers.acapella.waiting import until_true
+from tests.drivers.rows import condition
 
 
 class User(kv.Model, table="users"):
@@ -117,7 +117,7 @@ async def test_waiters_are_woken(server: AcapellaServer) -> None:
     await ask(server, "PUT", f"{key}?transaction={begun['index']}", b"1", **json)
     writing = asyncio.create_task(ask(server, "PUT", key, b"2", **json))
     listening = asyncio.create_task(ask(server, "GET", f"{key}?waitVersion=1"))
-    await until_true(lambda: len(server.seen) == 4)
+    await condition(lambda: len(server.seen) == 4)
     assert not writing.done()
 
     await ask(server, "POST", f"/acapelladb/v2/tx/{begun['index']}/commit")
@@ -137,7 +137,7 @@ async def test_an_idle_transaction_is_forgotten() -> None:
             b"1",
             **{"Content-Type": "application/json"},
         )
-        await until_true(lambda: server.store.open_transactions == 0)
+        await condition(lambda: server.store.open_transactions == 0)
 
         assert (await ask(server, "POST", f"/acapelladb/v2/tx/{begun['index']}/commit"))[0] == 410
         assert (await ask(server, "PUT", "/acapelladb/v2/kv/keys/a"))[0] == 200

@@ -11,7 +11,7 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.acapella import KvError, Session
 from kvmodel.testing.acapella import AcapellaServer, Answer, Mishap
-from tests.drivers.acapella.waiting import until_true
+from tests.drivers.rows import condition
 
 
 class Item(kv.Model, table="items"):
@@ -163,7 +163,7 @@ async def test_statuses_of_transactions(
     assert type(caught.value) is not kv.OutcomeUnknown or error is kv.OutcomeUnknown
     assert not await written(session)
     if error is not kv.OutcomeUnknown:
-        await until_true(lambda: server.store.open_transactions == 0)
+        await condition(lambda: server.store.open_transactions == 0)
 
 
 # --- answers that never come, or are none -----------------------------------------------------------------------------
@@ -260,7 +260,7 @@ async def test_a_lost_step(db: kv.Database, server: AcapellaServer, session: Ses
     with pytest.raises(kv.Unavailable):
         await commit_transaction(db)
 
-    await until_true(lambda: server.store.open_transactions == 0)
+    await condition(lambda: server.store.open_transactions == 0)
     assert not await written(session)
 
 
@@ -298,11 +298,11 @@ async def test_a_cancelled_write_is_unknown(db: kv.Database, server: AcapellaSer
     path = "/commit" if work is commit_transaction else ""
     server.mishaps.append(Mishap(Answer.SILENCE, method=None if path else "PUT", path=path))
     task = asyncio.ensure_future(work(db))
-    await until_true(
+    await condition(
         lambda: any((seen.method == "PUT" and path in seen.path) or "/commit" in seen.path for seen in server.seen)
     )
     if path:
-        await until_true(lambda: any("/commit" in seen.path for seen in server.seen))
+        await condition(lambda: any("/commit" in seen.path for seen in server.seen))
     task.cancel()
 
     with pytest.raises(kv.OutcomeUnknown):
@@ -316,12 +316,12 @@ async def test_a_cancelled_transaction_is_rolled_back(
     """Before its commit a cancellation is one."""
     server.mishaps.append(Mishap(Answer.SILENCE, method="PUT"))
     task = asyncio.ensure_future(commit_transaction(db))
-    await until_true(lambda: any(seen.method == "PUT" for seen in server.seen))
+    await condition(lambda: any(seen.method == "PUT" for seen in server.seen))
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await task
-    await until_true(lambda: server.store.open_transactions == 0)
+    await condition(lambda: server.store.open_transactions == 0)
     assert not await written(session)
 
 
@@ -329,7 +329,7 @@ async def test_a_cancelled_read_is_cancelled(db: kv.Database, server: AcapellaSe
     """And nothing else."""
     server.mishaps.append(Mishap(Answer.SILENCE))
     task = asyncio.ensure_future(read(db))
-    await until_true(lambda: server.seen)
+    await condition(lambda: server.seen)
     task.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -354,7 +354,7 @@ async def test_waiting_for_a_connection_is_not_sending(server: AcapellaServer) -
         server.mishaps.append(Mishap(Answer.SILENCE))
         with kv.timeout(0.6):
             holding = asyncio.create_task(Item.objects.using(db).find("s", "b"))
-        await until_true(lambda: len(server.seen) >= 2)
+        await condition(lambda: len(server.seen) >= 2)
 
         with pytest.raises(kv.TimedOut), kv.timeout(0.1):
             await save(db)
@@ -369,7 +369,7 @@ async def test_a_budget_that_is_spent_rolls_back(db: kv.Database, server: Acapel
     with pytest.raises(kv.BudgetExceeded), kv.budget(round_trips=2):
         await commit_transaction(db)
 
-    await until_true(lambda: server.store.open_transactions == 0)
+    await condition(lambda: server.store.open_transactions == 0)
     assert not await written(session)
 
 
@@ -385,6 +385,6 @@ async def test_a_watch_outlives_faults(db: kv.Database, server: AcapellaServer) 
             Mishap(Answer.STATUS, status=503, path="clustering"),
         ]
         waiting = asyncio.create_task(anext(changes))
-        await until_true(lambda: not server.mishaps)
+        await condition(lambda: not server.mishaps)
         await Item.objects.save(Item("s", "a", 1))
         assert (await waiting).new == Item("s", "a", 1)

@@ -18,7 +18,8 @@ from kvmodel.drivers.elevator import ElevatorClient
 from kvmodel.drivers.elevator.protocol import Code, Reply, Status, encode_reply
 from kvmodel.drivers.elevator.refusals import REFUSALS, Refusal, refusal_error
 from kvmodel.testing.elevator import ElevatorServer, Quirks, Storage
-from tests.drivers.elevator.waiting import noticed, settled
+from tests.drivers.elevator.waiting import noticed
+from tests.drivers.rows import condition
 
 NINE = [(b"%d" % number, b"v%d" % number) for number in range(1, 10)]
 
@@ -597,9 +598,9 @@ async def test_a_database_is_taken_down_when_all_is_quiet(client: ElevatorClient
     await client.connect("library")
     server.delay(0.5)
     reading = asyncio.ensure_future(client.find("k"))
-    await settled(lambda: "MGET" in server.commands)
+    await condition(lambda: "MGET" in server.commands)
     unmounting = asyncio.ensure_future(client.unmount("library"))
-    await settled(client._pool._free.locked)
+    await condition(client._pool._free.locked)
 
     assert not reading.done()
     assert "DBUMOUNT" not in server.commands
@@ -637,7 +638,7 @@ async def test_a_connection_that_ended_is_a_sign(client: ElevatorClient, server:
     await client.put("k", "v")
     (wire,) = client._pool._idle
     server.restart()
-    await settled(lambda: not wire.is_open)
+    await condition(lambda: not wire.is_open)
 
     assert client._pool._mounted == set()
 

@@ -22,7 +22,7 @@ from kvmodel.drivers.formats.records import pack
 from kvmodel.schema import schema_of
 from kvmodel.testing import VirtualClock
 from kvmodel.testing.elevator import ElevatorServer, Quirks
-from tests.drivers.elevator.waiting import settled
+from tests.drivers.rows import condition
 
 
 class User(kv.Model, table="users"):
@@ -380,7 +380,7 @@ async def test_many_keys_use_all_sockets(server: ElevatorServer) -> None:
         pool = native._pool
         server.freeze()
         reading = asyncio.ensure_future(objects.get_many([("red", f"{number}") for number in range(12)]))
-        await settled(lambda: sum(wire._answer is not None for wire in pool._busy) == 3)
+        await condition(lambda: sum(wire._answer is not None for wire in pool._busy) == 3)
         server.thaw()
 
         found = await reading

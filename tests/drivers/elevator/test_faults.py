@@ -17,7 +17,8 @@ from kvmodel.drivers.elevator import ElevatorClient
 from kvmodel.drivers.elevator.protocol import Reply, Status, encode_reply
 from kvmodel.testing import Proxy, Way
 from kvmodel.testing.elevator import ElevatorServer, Quirks
-from tests.drivers.elevator.waiting import noticed, settled
+from tests.drivers.elevator.waiting import noticed
+from tests.drivers.rows import condition
 
 SOON = 0.1
 """A timeout in which nothing that is slow on purpose gets done."""
@@ -175,7 +176,7 @@ async def test_a_second_answer_spoils_its_socket(stocked: ElevatorClient, server
         server.repeat()
         wire = stocked._pool._idle[-1]
         assert await stocked.get(key) == f"value of {key}".encode()
-        await settled(lambda: not wire.is_open)  # noqa: B023 - over before the next one
+        await condition(lambda: not wire.is_open)  # noqa: B023 - over before the next one
         await right(stocked)
 
 
@@ -203,7 +204,7 @@ async def test_a_cancelled_write_is_unknown(stocked: ElevatorClient, server: Ele
     server.freeze()
     sent = asyncio.ensure_future(stocked.put("k", "v"))
     waiting = [asyncio.ensure_future(stocked.put("w", "v")) for _ in range(8)]
-    await settled(lambda: sum(wire._answer is not None for wire in stocked._pool._busy) == 8)
+    await condition(lambda: sum(wire._answer is not None for wire in stocked._pool._busy) == 8)
     for task in [sent, *waiting]:
         task.cancel()
     results = await asyncio.gather(sent, *waiting, return_exceptions=True)
@@ -284,7 +285,7 @@ async def test_a_server_that_dies_at_work(stocked: ElevatorClient, server: Eleva
     """Whoever waits is told at once, long before the time is over: a read ends, a write is unknown."""
     server.freeze()
     tasks = [asyncio.ensure_future(stocked.get("a")), asyncio.ensure_future(stocked.put("b", "x"))]
-    await settled(lambda: sum(wire._answer is not None for wire in stocked._pool._busy) == 2)
+    await condition(lambda: sum(wire._answer is not None for wire in stocked._pool._busy) == 2)
     server.stop()
     start = time.monotonic()
     read, written = await asyncio.gather(*tasks, return_exceptions=True)
@@ -399,7 +400,7 @@ async def test_one_request_a_socket(server: ElevatorServer) -> None:
         assert len(client._pool._idle) <= 2
         server.freeze()
         slow = [asyncio.ensure_future(client.get("a", timeout=1)) for _ in range(2)]
-        await settled(lambda: len(client._pool._busy) == 2)
+        await condition(lambda: len(client._pool._busy) == 2)
         with pytest.raises(kv.TimedOut, match="before anything was sent"):
             await client.put("a", "2", timeout=SOON / 2)
         server.thaw()

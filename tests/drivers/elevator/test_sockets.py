@@ -13,7 +13,7 @@ import zmq
 from kvmodel.drivers.elevator import ElevatorClient
 from kvmodel.drivers.elevator.sockets import Lost, Unsent, Wire
 from kvmodel.testing.elevator import ElevatorServer
-from tests.drivers.elevator.waiting import settled
+from tests.drivers.rows import condition
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ async def test_nothing_is_queued_for_a_server_that_is_gone(
     async with connected(context, router) as wire:
         monkeypatch.setattr(wire, "_take_events", lambda: None)
         router.close(0)
-        await settled(lambda: not wire._socket.poll(0, zmq.POLLOUT))
+        await condition(lambda: not wire._socket.poll(0, zmq.POLLOUT))
 
         with pytest.raises(Unsent):
             await wire.exchange(b"one", soon())

@@ -19,6 +19,9 @@ from kvmodel.testing.proxy import Proxy, Way
 from tests.drivers.etcd.conftest import need_server
 from tests.drivers.rows import condition
 
+_CALL = 30
+"""What the smallest call has in bytes, and what ends an earlier one has not."""
+
 
 def put(key: str, value: str) -> m.RequestOp:
     """An operation of a transaction."""
@@ -267,9 +270,10 @@ async def test_closing_ends_what_is_under_way(proxy: Proxy) -> None:
     """Reads get ``Closed``; a write gets its time, then nobody knows."""
     client = EtcdClient(f"127.0.0.1:{proxy.port}")
     await client.open()
-    proxy.stall()
+    proxy.stall(Way.TO_CLIENT)
+    before = proxy.passed[Way.TO_SERVER]
     reading = asyncio.create_task(client.get("a"))
-    await asyncio.sleep(0.05)
+    await condition(lambda: proxy.passed[Way.TO_SERVER] >= before + _CALL)
     await client.close()
     with pytest.raises(kv.Closed):
         await reading
@@ -283,8 +287,9 @@ async def test_no_answer_in_time(proxy: Proxy, call: Callable[[EtcdClient], Awai
         writes = "put" in call.__code__.co_names
         with pytest.raises(kv.OutcomeUnknown if writes else kv.TimedOut):
             await call(client)
+        before = proxy.passed[Way.TO_SERVER]
         task = asyncio.ensure_future(call(client))
-        await asyncio.sleep(0.05)
+        await condition(lambda: proxy.passed[Way.TO_SERVER] >= before + _CALL)
         task.cancel()
         with pytest.raises(kv.OutcomeUnknown if writes else asyncio.CancelledError):
             await task

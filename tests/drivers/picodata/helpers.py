@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
-
 import kvmodel as kv
 from kvmodel.drivers.picodata import PicodataPool
 from kvmodel.testing.picodata import LocalPicodata
@@ -36,11 +32,3 @@ def forget(cluster: LocalPicodata) -> None:
     """Begin to note statements anew."""
     for node in cluster.nodes:
         node.statements.clear()
-
-
-async def condition(holds: Callable[[], bool]) -> None:
-    """Let other tasks work until a condition holds."""
-    end = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < end, "it never came true"
-        await asyncio.sleep(0)

@@ -11,7 +11,8 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.testing.picodata import LocalPicodata, Mishap
-from tests.drivers.picodata.helpers import Item, condition, forget, native, statements
+from tests.drivers.picodata.helpers import Item, forget, native, statements
+from tests.drivers.rows import condition
 
 
 class Log(kv.Model, table="logs"):

@@ -9,7 +9,8 @@ import pytest
 
 import kvmodel as kv
 from kvmodel.testing.picodata import LocalPicodata, Mishap, PostgresServer, Refusal
-from tests.drivers.picodata.helpers import Item, condition, native, statements
+from tests.drivers.picodata.helpers import Item, native, statements
+from tests.drivers.rows import condition
 
 
 @pytest.fixture

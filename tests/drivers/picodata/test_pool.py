@@ -15,7 +15,8 @@ import pytest
 import kvmodel as kv
 from kvmodel.drivers.picodata import PicodataConnection, PicodataDriver, PicodataPool
 from kvmodel.testing.picodata import LocalPicodata, Mishap, PostgresServer
-from tests.drivers.picodata.helpers import Item, condition, native
+from tests.drivers.picodata.helpers import Item, native
+from tests.drivers.rows import condition
 
 
 async def test_native_is_a_connected_pool(db: kv.Database) -> None:
